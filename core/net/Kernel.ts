@@ -1,0 +1,109 @@
+/**
+ * The part of a Linux network namespace that Sluice reads and writes, and the operations that change it, as data.
+ *
+ * Objects refer to links by name, never by index: the shell resolves names when it applies an operation, so that a plan
+ * stays true when a link is replaced. Success is defined by the end state: adding what is there and deleting what is
+ * absent succeed (`shells/netlink` maps EEXIST, ENOENT, ESRCH, ENODEV).
+ */
+import { Schema } from "effect"
+import { Cidr } from "./Cidr.ts"
+import { Family, Ip } from "./Ip.ts"
+
+/** The name of a link: 1 to 15 bytes (IFNAMSIZ), without `/`, `:` or white space. */
+export const LinkName = Schema.String.check(Schema.isPattern(/^[!-.0-9;-~]{1,15}$/))
+
+/** A hardware address as lower-case text, `02:00:00:00:00:01`. */
+export const Mac = Schema.String.check(Schema.isPattern(/^([0-9a-f]{2}:){5}[0-9a-f]{2}$/))
+
+export const Link = Schema.Struct({
+  name: LinkName,
+  /** `bridge`, `veth`, ... as in IFLA_INFO_KIND; empty for a physical or loopback device. */
+  kind: Schema.String,
+  mac: Mac,
+  up: Schema.Boolean,
+  carrier: Schema.Boolean,
+  mtu: Schema.Natural,
+  /** The bridge the link is a port of. */
+  master: Schema.optionalKey(LinkName),
+  /** IFLA_IFALIAS; marks ownership. */
+  alias: Schema.optionalKey(Schema.String)
+})
+export type Link = typeof Link.Type
+
+/** An address on a link (universe scope; link-local addresses are not part of the model). */
+export const Address = Schema.Struct({ link: LinkName, cidr: Cidr, dadFailed: Schema.Boolean })
+export type Address = typeof Address.Type
+
+/** A policy routing rule that looks a table up; rules with selectors other than these are `foreign`. */
+export const Rule = Schema.Struct({
+  family: Family,
+  priority: Schema.Natural,
+  table: Schema.Natural,
+  from: Schema.optionalKey(Cidr),
+  mark: Schema.optionalKey(Schema.Natural),
+  foreign: Schema.Boolean
+})
+export type Rule = typeof Rule.Type
+
+export const NextHop = Schema.Struct({ via: Schema.optionalKey(Ip), link: Schema.optionalKey(LinkName) })
+export type NextHop = typeof NextHop.Type
+
+/** A route; the metric of an IPv6 route is never 0 in the kernel, 1024 is its default. */
+export const Route = Schema.Struct({
+  family: Family,
+  table: Schema.Natural,
+  destination: Cidr,
+  type: Schema.Literals(["unicast", "blackhole", "unreachable"]),
+  metric: Schema.Natural,
+  /** Empty unless unicast. Order has no meaning; weights are equal. */
+  hops: Schema.Array(NextHop),
+  /** RTPROT_*: 2 kernel, 3 boot, 4 static, 12 bird. */
+  protocol: Schema.Natural,
+  onlink: Schema.Boolean
+})
+export type Route = typeof Route.Type
+
+export const Neighbour = Schema.Struct({
+  link: LinkName,
+  ip: Ip,
+  mac: Schema.optionalKey(Mac),
+  permanent: Schema.Boolean
+})
+export type Neighbour = typeof Neighbour.Type
+
+/** What one network namespace looks like. */
+export const Snapshot = Schema.Struct({
+  links: Schema.Array(Link),
+  addresses: Schema.Array(Address),
+  rules: Schema.Array(Rule),
+  routes: Schema.Array(Route),
+  neighbours: Schema.Array(Neighbour)
+})
+export type Snapshot = typeof Snapshot.Type
+
+export const empty: Snapshot = { links: [], addresses: [], rules: [], routes: [], neighbours: [] }
+
+/** One change of one namespace. */
+export const Operation = Schema.TaggedUnion({
+  AddBridge: { name: LinkName, mac: Schema.optionalKey(Mac) },
+  /** Brings a link up or down. */
+  SetLinkUp: { link: LinkName, up: Schema.Boolean },
+  SetLinkMtu: { link: LinkName, mtu: Schema.Natural },
+  /** Makes the link a port of a bridge; without a master it becomes free. */
+  SetLinkMaster: { link: LinkName, master: Schema.optionalKey(LinkName) },
+  RenameLink: { link: LinkName, name: LinkName },
+  DeleteLink: { link: LinkName },
+  /** IPv6 addresses are added without duplicate address detection, so that they answer at once. */
+  AddAddress: { link: LinkName, cidr: Cidr },
+  DeleteAddress: { link: LinkName, cidr: Cidr },
+  /** The identity of a rule is all its fields, the priority too. */
+  AddRule: { rule: Rule },
+  DeleteRule: { rule: Rule },
+  /** The identity of a route is family, table, destination and metric; whatever stands there is replaced at once. */
+  ReplaceRoute: { route: Route },
+  DeleteRoute: { route: Route },
+  ReplaceNeighbour: { neighbour: Neighbour },
+  /** Forgets what the kernel learned about an address, so that it is resolved again. */
+  DeleteNeighbour: { link: LinkName, ip: Ip }
+})
+export type Operation = typeof Operation.Type
