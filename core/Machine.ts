@@ -51,10 +51,10 @@ export type Step<State, Command> = readonly [state: State, commands: ReadonlyArr
 export interface Machine<Input, State, Event extends Tagged, Command extends Tagged> {
   /** For logs, recordings and metrics, for example `tapa`. */
   readonly name: string
-  readonly Input: Schema.Schema<Input>
-  readonly State: Schema.Schema<State>
-  readonly Event: Schema.Schema<Event>
-  readonly Command: Schema.Schema<Command>
+  readonly Input: Schema.Codec<Input, unknown>
+  readonly State: Schema.Codec<State, unknown>
+  readonly Event: Schema.Codec<Event, unknown>
+  readonly Command: Schema.Codec<Command, unknown>
   readonly init: (input: Input, now: Millis) => Step<State, Command>
   readonly step: (state: State, event: Event | Woken, now: Millis) => Step<State, Command>
   readonly wake: (state: State) => Millis | undefined
