@@ -1,0 +1,154 @@
+/**
+ * Network namespaces: entering one for a moment, holding one open, finding one by its NSM URL, making one.
+ *
+ * A namespace is named by a path that can be opened: `/run/netns/x`, `/proc/PID/ns/net`, `/proc/PID/fd/N`.
+ */
+import { Effect, Schema, type Scope } from "effect"
+import koffi from "koffi"
+import { execFile } from "node:child_process"
+import * as fs from "node:fs"
+
+/** A namespace could not be found, opened, entered, made or deleted. */
+export class NamespaceError extends Schema.TaggedError<NamespaceError>()("NamespaceError", {
+  namespace: Schema.String,
+  detail: Schema.String
+}) {
+  override get message(): string {
+    return `network namespace ${this.namespace}: ${this.detail}`
+  }
+}
+
+/** An open namespace. `path` stays valid, and the namespace alive, as long as the Scope that opened it. */
+export interface Open {
+  /** Usable by this process and by its children. */
+  readonly path: string
+  /** The NSM name of the namespace: `inode://4/4026531840`. */
+  readonly url: string
+}
+
+/**
+ * Runs a synchronous function in the namespace and returns to the previous one before anything else can run.
+ *
+ * The function must not hand work to other threads (no asynchronous file or DNS calls): they stay where they are.
+ * Sockets made inside belong to that namespace for ever. Throws NamespaceError, or what the function throws.
+ */
+export const runIn = <A>(path: string, f: () => A): A => {
+  const target = openPath(path)
+  const home = openPath(ownPath)
+  try {
+    enter(target, path)
+    try {
+      return f()
+    } finally {
+      // Should this fail, the process would go on in the wrong namespace: nothing it does afterwards can be right.
+      if (setns(home, CLONE_NEWNET) !== 0) process.abort()
+    }
+  } finally {
+    fs.closeSync(target)
+    fs.closeSync(home)
+  }
+}
+
+/** Opens a namespace and holds it for the life of the Scope. */
+export const open = (path: string): Effect.Effect<Open, NamespaceError, Scope.Scope> =>
+  Effect.acquireRelease(attempt(path, () => openPath(path)), (fd) => Effect.sync(() => fs.closeSync(fd))).pipe(
+    Effect.map((fd) => ({ path: `/proc/${process.pid}/fd/${fd}`, url: urlOf(fs.fstatSync(fd)) }))
+  )
+
+/** The NSM URL of the namespace at the path. */
+export const url = (path: string): Effect.Effect<string, NamespaceError> =>
+  attempt(path, () => urlOf(fs.statSync(path)))
+
+/** The NSM URL of the namespace of this process. */
+export const currentUrl: Effect.Effect<string, NamespaceError> = Effect.suspend(() => url(ownPath))
+
+/**
+ * Finds and opens the namespace with the given NSM URL, `inode://DEVICE/INODE` in decimal, among this process, the named
+ * namespaces and the namespaces of all visible processes. Fails when none of them has it: its owner is gone, or runs
+ * where this process cannot see it (needs the host's process namespace).
+ */
+export const resolve = (inodeUrl: string): Effect.Effect<Open, NamespaceError, Scope.Scope> =>
+  Effect.gen(function*() {
+    if (!/^inode:\/\/\d+\/\d+$/.test(inodeUrl)) {
+      return yield* new NamespaceError({ namespace: inodeUrl, detail: "not of the form inode://4/4026531840" })
+    }
+    for (const path of candidates()) {
+      if (urlAt(path) !== inodeUrl) continue
+      const found = yield* Effect.option(open(path))
+      // The process may have ended between the look and the opening, and its number may have been reused.
+      if (found._tag === "Some" && found.value.url === inodeUrl) return found.value
+    }
+    return yield* new NamespaceError({ namespace: inodeUrl, detail: "no process and no named namespace has it" })
+  })
+
+/** The path of a named namespace. */
+export const named = (name: string): string => `/run/netns/${name}`
+
+/** Makes a named namespace with its loopback up; fails when the name is taken. */
+export const create = (name: string): Effect.Effect<void, NamespaceError> =>
+  ip(name, "netns", "add", name).pipe(
+    Effect.andThen(ip(name, "-n", name, "link", "set", "lo", "up"))
+  )
+
+/** Deletes a named namespace; success when there is none. The namespace dies when its last user does. */
+export const remove = (name: string): Effect.Effect<void, NamespaceError> =>
+  Effect.suspend(() => fs.existsSync(named(name)) ? ip(name, "netns", "del", name) : Effect.void)
+
+/** Makes a named namespace that lives as long as the Scope, and returns its path. */
+export const scoped = (name: string): Effect.Effect<string, NamespaceError, Scope.Scope> =>
+  Effect.acquireRelease(create(name), () => Effect.orDie(remove(name))).pipe(Effect.as(named(name)))
+
+const CLONE_NEWNET = 0x40000000
+const ownPath = "/proc/thread-self/ns/net"
+
+const libc = koffi.load(null)
+const setns: (fd: number, type: number) => number = libc.func("setns", "int", ["int", "int"])
+
+const openPath = (path: string): number => fs.openSync(path, fs.constants.O_RDONLY)
+
+const enter = (fd: number, path: string): void => {
+  if (setns(fd, CLONE_NEWNET) === 0) return
+  throw new NamespaceError({
+    namespace: path,
+    detail: `cannot be entered (errno ${koffi.errno()}); it needs CAP_SYS_ADMIN and a path of a network namespace`
+  })
+}
+
+const urlOf = (stat: fs.Stats): string => `inode://${stat.dev}/${stat.ino}`
+
+const urlAt = (path: string): string | undefined => {
+  const stat = attemptSync(() => fs.statSync(path, { throwIfNoEntry: false }))
+  return stat === undefined ? undefined : urlOf(stat)
+}
+
+const candidates = function*(): Generator<string> {
+  yield ownPath
+  for (const name of attemptSync(() => fs.readdirSync("/run/netns")) ?? []) yield named(name)
+  for (const pid of attemptSync(() => fs.readdirSync("/proc")) ?? []) {
+    if (/^\d+$/.test(pid)) yield `/proc/${pid}/ns/net`
+  }
+}
+
+const attemptSync = <A>(f: () => A): A | undefined => {
+  try {
+    return f()
+  } catch {
+    return undefined
+  }
+}
+
+const attempt = <A>(namespace: string, f: () => A): Effect.Effect<A, NamespaceError> =>
+  Effect.try({
+    try: f,
+    catch: (thrown) =>
+      thrown instanceof NamespaceError
+        ? thrown
+        : new NamespaceError({ namespace, detail: thrown instanceof Error ? thrown.message : String(thrown) })
+  })
+
+const ip = (namespace: string, ...args: ReadonlyArray<string>): Effect.Effect<void, NamespaceError> =>
+  Effect.callback((resume) => {
+    execFile("ip", args, (error, _stdout, stderr) => {
+      resume(error === null ? Effect.void : new NamespaceError({ namespace, detail: stderr.trim() || error.message }))
+    })
+  })
