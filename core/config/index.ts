@@ -1,0 +1,3 @@
+/** The configured objects, their manifests, and the entries of the target registry. */
+export * as Model from "./Model.ts"
+export * as Target from "./Target.ts"
