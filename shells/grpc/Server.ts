@@ -1,0 +1,261 @@
+/**
+ * gRPC servers: typed handlers as Effects and Streams, on unix sockets and TCP.
+ *
+ * 1. A handler runs in its own fiber; the caller's cancellation and deadline interrupt it.
+ * 2. A `GrpcError` becomes that status, a defect becomes INTERNAL without a stack and is logged.
+ * 3. A stream writes only as fast as its reader takes.
+ * 4. Closing the scope ends streams with UNAVAILABLE, gives unary calls `graceMs` to finish, then cuts.
+ * 5. A stale socket file is replaced; a living server or any other file is never touched.
+ */
+import * as grpc from "@grpc/grpc-js"
+import { Cause, Effect, Exit, FiberSet, Layer, Result, Stream } from "effect"
+import type { Context, Scope } from "effect"
+import * as Address from "./Address.ts"
+import * as Definition from "./Definition.ts"
+import * as GrpcError from "./Error.ts"
+import * as Socket from "./Socket.ts"
+
+/** What a handler may know about its call besides the request. */
+export interface Call {
+  /** Text metadata of the request; of repeated keys the first value. */
+  readonly metadata: { readonly [key: string]: string }
+  /** Who calls, for logs: an IP address with port, or `unix`. */
+  readonly peer: string
+}
+
+type Handler<D extends Definition.Definition, K extends keyof D["methods"], R> = K extends Definition.UnaryNames<D>
+  ? (request: Definition.Request<D, K>, call: Call) => Effect.Effect<Definition.Response<D, K>, GrpcError.GrpcError, R>
+  : K extends Definition.StreamNames<D> ? (request: Definition.Request<D, K>, call: Call) => Stream.Stream<
+      Definition.Response<D, K>,
+      GrpcError.GrpcError,
+      R
+    >
+  : never
+
+/**
+ * One handler per method of a definition: an Effect for unary methods, a Stream for server streams. `R` bounds what
+ * they may require; leave handlers unannotated to have their requirements inferred by `service`.
+ */
+export type Handlers<D extends Definition.Definition, R = unknown> = {
+  readonly [K in keyof D["methods"]]: Handler<D, K, R>
+}
+
+type HandlersContext<H> = {
+  [K in keyof H]: H[K] extends (...args: ReadonlyArray<never>) => Effect.Effect<unknown, unknown, infer R> ? R
+    : H[K] extends (...args: ReadonlyArray<never>) => Stream.Stream<unknown, unknown, infer R> ? R
+    : never
+}[keyof H]
+
+type AnyHandler<R> = (
+  request: unknown,
+  call: Call
+) => Effect.Effect<unknown, GrpcError.GrpcError, R> | Stream.Stream<unknown, GrpcError.GrpcError, R>
+
+/** A definition with its handlers, ready to be served. */
+export interface Service<out R> {
+  readonly definition: Definition.Definition
+  readonly handlers: { readonly [name: string]: AnyHandler<R> }
+}
+
+/** Binds handlers to a generated definition: `service(TapDefinition, { open, close, watch })`. */
+export function service<D extends Definition.Definition, H extends Handlers<D>>(
+  definition: D,
+  handlers: H
+): Service<HandlersContext<H>>
+export function service(
+  definition: Definition.Definition,
+  handlers: { readonly [name: string]: AnyHandler<never> }
+): Service<never> {
+  return { definition, handlers }
+}
+
+/** Where and how to serve. */
+export interface Options<Services> {
+  /** `unix:///path`, `tcp://[::]:7778`, `host:port` or `:port`; port 0 chooses a free one. */
+  readonly address: string
+  readonly services: Services
+  /** Default: plain text. */
+  readonly credentials?: grpc.ServerCredentials
+  /** How long unary calls may still run when the server stops. Default: 1000 ms. */
+  readonly graceMs?: number
+  /** Further options of grpc-js, for example keepalive enforcement. */
+  readonly channelOptions?: grpc.ServerOptions
+}
+
+/** A server that listens. */
+export interface Server {
+  /** Where clients connect, for example `unix:/run/tap.sock` or `[::]:7778`. */
+  readonly target: string
+  /** The TCP port; 0 for a unix socket. */
+  readonly port: number
+}
+
+type ContextOf<Services extends ReadonlyArray<Service<unknown>>> = Services[number] extends Service<infer R> ? R : never
+
+/** Serves until the scope closes. Fails with UNAVAILABLE if the address cannot be had, INVALID_ARGUMENT if it is wrong. */
+export function serve<const Services extends ReadonlyArray<Service<unknown>>>(
+  options: Options<Services>
+): Effect.Effect<Server, GrpcError.GrpcError, ContextOf<Services> | Scope.Scope>
+export function serve(
+  options: Options<ReadonlyArray<Service<never>>>
+): Effect.Effect<Server, GrpcError.GrpcError, Scope.Scope> {
+  return Effect.gen(function*() {
+    const parsed = Address.parse(options.address)
+    if (Result.isFailure(parsed)) return yield* GrpcError.error("InvalidArgument", parsed.failure)
+    const address = parsed.success
+    const context = yield* Effect.context()
+    const unary = yield* FiberSet.make()
+    const streams = yield* FiberSet.make()
+    const server = new grpc.Server({ "grpc.enable_channelz": 0, ...options.channelOptions })
+    for (const each of options.services) register(server, each, { context, unary, streams })
+    if (address._tag === "Unix") yield* Socket.prepare(address.path)
+    const port = yield* Effect.acquireRelease(
+      bind(server, address, options.credentials ?? grpc.ServerCredentials.createInsecure()),
+      () => Effect.andThen(FiberSet.clear(streams), shutdown(server, options.graceMs ?? 1000))
+    )
+    if (address._tag === "Unix") {
+      yield* Socket.openToAll(address.path)
+      return { target: Address.toTarget(address), port: 0 }
+    }
+    return { target: Address.toTarget({ ...address, port }), port }
+  })
+}
+
+/** `serve` for the life of a layer. */
+export const layer = <const Services extends ReadonlyArray<Service<unknown>>>(options: Options<Services>) =>
+  Layer.effectDiscard(serve(options))
+
+type Fibers = FiberSet.FiberSet
+
+interface Runtime {
+  readonly context: Context.Context<never>
+  readonly unary: Fibers
+  readonly streams: Fibers
+}
+
+const register = (server: grpc.Server, { definition, handlers }: Service<never>, runtime: Runtime): void => {
+  const methods: { [name: string]: grpc.MethodDefinition<unknown, unknown> } = {}
+  const implementation: grpc.UntypedServiceImplementation = {}
+  for (const [name, method] of Object.entries(definition.methods)) {
+    const handler = handlers[name]
+    if (handler === undefined) continue
+    methods[name] = {
+      path: Definition.path(definition, method),
+      requestStream: method.requestStream,
+      responseStream: method.responseStream,
+      requestSerialize: Definition.toBuffer(method.requestType),
+      requestDeserialize: (bytes) => method.requestType.decode(bytes),
+      responseSerialize: Definition.toBuffer(method.responseType),
+      responseDeserialize: (bytes) => method.responseType.decode(bytes)
+    }
+    implementation[name] = method.responseStream
+      ? (call: grpc.ServerWritableStream<unknown, unknown>) => runStream(runtime, handler, call)
+      : (call: grpc.ServerUnaryCall<unknown, unknown>, respond: grpc.sendUnaryData<unknown>) =>
+        runUnary(runtime, handler, call, respond)
+  }
+  server.addService(methods, implementation)
+}
+
+const runUnary = (
+  { context, unary }: Runtime,
+  handler: AnyHandler<never>,
+  call: grpc.ServerUnaryCall<unknown, unknown>,
+  respond: grpc.sendUnaryData<unknown>
+): void => {
+  const effect = Effect.suspend(() => {
+    const answer = handler(call.request, describe(call))
+    return Effect.isEffect(answer) ? answer : Effect.die("the handler of a unary method returned a stream")
+  })
+  run(context, unary, call, effect, (exit) => {
+    if (Exit.isSuccess(exit)) respond(null, exit.value)
+    else respond(toStatus(exit.cause))
+  })
+}
+
+const runStream = (
+  { context, streams }: Runtime,
+  handler: AnyHandler<never>,
+  call: grpc.ServerWritableStream<unknown, unknown>
+): void => {
+  const effect = Effect.suspend(() => {
+    const answer = handler(call.request, describe(call))
+    return Stream.isStream(answer)
+      ? Stream.runForEach(answer, (message) => write(call, message))
+      : Effect.die("the handler of a streaming method returned an effect")
+  })
+  run(context, streams, call, effect, (exit) => {
+    if (Exit.isSuccess(exit)) call.end()
+    else call.emit("error", toStatus(exit.cause))
+  })
+}
+
+const run = <A>(
+  context: Context.Context<never>,
+  fibers: Fibers,
+  call: grpc.ServerUnaryCall<unknown, unknown> | grpc.ServerWritableStream<unknown, unknown>,
+  effect: Effect.Effect<A, GrpcError.GrpcError>,
+  answer: (exit: Exit.Exit<A, GrpcError.GrpcError>) => void
+): void => {
+  const reported = Effect.tapCause(
+    effect,
+    (cause) => Cause.hasDies(cause) ? Effect.logError(`Handler of ${call.getPath()} is defective`, cause) : Effect.void
+  )
+  const fiber = Effect.runForkWith(context)(reported)
+  fiber.addObserver((exit) => {
+    if (!call.cancelled) answer(exit)
+  })
+  FiberSet.addUnsafe(fibers, fiber)
+  call.on("cancelled", () => fiber.interruptUnsafe())
+}
+
+const write = (call: grpc.ServerWritableStream<unknown, unknown>, message: unknown): Effect.Effect<void> =>
+  Effect.callback((resume) => {
+    if (call.cancelled || call.write(message)) return resume(Effect.void)
+    const drained = () => resume(Effect.void)
+    call.once("drain", drained)
+    return Effect.sync(() => call.off("drain", drained))
+  })
+
+const describe = (call: { readonly metadata: grpc.Metadata; getPeer(): string }): Call => {
+  const metadata: { [key: string]: string } = {}
+  for (const [key, value] of Object.entries(call.metadata.getMap())) {
+    if (typeof value === "string") metadata[key] = value
+  }
+  return { metadata, peer: call.getPeer() }
+}
+
+const toStatus = (cause: Cause.Cause<GrpcError.GrpcError>): { readonly code: number; readonly details: string } => {
+  const failure = cause.reasons.find(Cause.isFailReason)
+  if (failure !== undefined) return { code: failure.error.code, details: failure.error.details }
+  return Cause.hasInterruptsOnly(cause)
+    ? { code: GrpcError.Code.Unavailable, details: "the server is shutting down" }
+    : { code: GrpcError.Code.Internal, details: "internal error, see the log of the server" }
+}
+
+const bind = (
+  server: grpc.Server,
+  address: Address.Address,
+  credentials: grpc.ServerCredentials
+): Effect.Effect<number, GrpcError.GrpcError> => {
+  const attempt = (address: Address.Address) =>
+    Effect.callback<number, GrpcError.GrpcError>((resume) => {
+      const target = Address.toTarget(address)
+      server.bindAsync(target, credentials, (cause, port) =>
+        resume(
+          cause === null
+            ? Effect.succeed(port)
+            : Effect.fail(GrpcError.error("Unavailable", `cannot listen on ${target}: ${cause.message}`))
+        ))
+    })
+  const wildcard = address._tag === "Tcp" && (address.host === "" || address.host === "::")
+  return wildcard ? Effect.catch(attempt(address), () => attempt({ ...address, host: "0.0.0.0" })) : attempt(address)
+}
+
+const shutdown = (server: grpc.Server, graceMs: number): Effect.Effect<void> =>
+  Effect.callback<void>((resume) => {
+    const timer = setTimeout(() => server.forceShutdown(), graceMs)
+    server.tryShutdown(() => {
+      clearTimeout(timer)
+      resume(Effect.void)
+    })
+  })
