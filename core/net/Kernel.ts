@@ -89,6 +89,8 @@ export const Operation = Schema.TaggedUnion({
   /** Brings a link up or down. */
   SetLinkUp: { link: LinkName, up: Schema.Boolean },
   SetLinkMtu: { link: LinkName, mtu: Schema.Natural },
+  SetLinkMac: { link: LinkName, mac: Mac },
+  SetLinkAlias: { link: LinkName, alias: Schema.String },
   /** Makes the link a port of a bridge; without a master it becomes free. */
   SetLinkMaster: { link: LinkName, master: Schema.optionalKey(LinkName) },
   RenameLink: { link: LinkName, name: LinkName },

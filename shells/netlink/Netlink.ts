@@ -3,26 +3,21 @@
  *
  * It decides nothing: what to change comes as `Kernel.Operation`s from a plan.
  */
-import { Context, type Effect, type Stream } from "effect"
-import type { Kernel } from "../../core/net/index.ts"
+import { Context, Effect, Layer, Predicate, type Scope, type Stream } from "effect"
+import { Ip, type Kernel } from "../../core/net/index.ts"
+import * as Apply from "./Apply.ts"
+import * as Decode from "./Decode.ts"
+import * as Encode from "./Encode.ts"
 import type { NetlinkError } from "./NetlinkError.ts"
-
-/** One end of a veth pair in its final place. */
-export interface VethEnd {
-  /** The path of the namespace the end is made in. */
-  readonly namespace: string
-  readonly name: string
-  readonly alias?: string
-  readonly mac?: string
-  readonly mtu?: number
-}
+import * as Socket from "./Socket.ts"
+import * as Veth from "./Veth.ts"
 
 export class Netlink extends Context.Service<Netlink, {
   /** The state of the namespace; each kind of object is read at once, the kinds one after the other. */
   readonly snapshot: Effect.Effect<Kernel.Snapshot, NetlinkError>
   /**
    * Applies the operations in order and stops at the first one that fails. Adding what is there and deleting what is
-   * absent succeed. An operation that has started is not interrupted.
+   * absent succeed. Interruption waits for the answer to what was sent.
    */
   readonly apply: (operations: ReadonlyArray<Kernel.Operation>) => Effect.Effect<void, NetlinkError>
   /**
@@ -30,6 +25,49 @@ export class Netlink extends Context.Service<Netlink, {
    * whomever; many changes may be one element. So reading after each element misses nothing, lost messages included.
    */
   readonly changes: Stream.Stream<void, NetlinkError>
-  /** Makes a veth pair with each end at once in its namespace under its final name, down and without addresses. */
-  readonly createVeth: (one: VethEnd, other: VethEnd) => Effect.Effect<void, NetlinkError>
-}>()("sluice/shells/netlink/Netlink") {}
+  /**
+   * Makes a veth pair with each end at once in its namespace under its final name, down and without addresses. Fails
+   * with EEXIST when a name is taken, and leaves nothing behind when it fails.
+   */
+  readonly createVeth: (one: Veth.End, other: Veth.End) => Effect.Effect<void, NetlinkError>
+}>()("sluice/shells/netlink/Netlink") {
+  /** The namespace of this process. */
+  static readonly layer: Layer.Layer<Netlink, NetlinkError> = Layer.effect(Netlink, Effect.suspend(() => make()))
+
+  /** The namespace at the path: `/run/netns/x`, `/proc/PID/ns/net`, `Namespace.Open.path`. */
+  static layerIn(namespace: string): Layer.Layer<Netlink, NetlinkError> {
+    return Layer.effect(Netlink, make(namespace))
+  }
+}
+
+/**
+ * The service for the namespace at the path, or for that of this process, with its sockets in the Scope. An open service
+ * keeps the namespace alive even when all its processes have ended.
+ */
+export const make = (namespace?: string): Effect.Effect<Netlink["Service"], NetlinkError, Scope.Scope> =>
+  Effect.map(Socket.open(namespace), (ask) => ({
+    snapshot: snapshot(ask),
+    apply: (operations) => Effect.forEach(operations, (operation) => Apply.apply(ask, operation), { discard: true }),
+    changes: Socket.changes(namespace),
+    createVeth: (one, other) => Veth.create(ask, one, other)
+  }))
+
+const snapshot = (ask: Socket.Ask): Effect.Effect<Kernel.Snapshot, NetlinkError> =>
+  Effect.gen(function*() {
+    const links = yield* ask("read links", Encode.dumpLinks())
+    const names = Decode.names(links)
+    const read = <A>(
+      kind: "address" | "rule" | "route" | "neighbour",
+      decode: (body: Buffer, names: Decode.Names) => A | undefined
+    ) =>
+      Effect.forEach(Ip.families, (family) => ask(`read ${family} ${kind} objects`, Encode.dump(kind, family))).pipe(
+        Effect.map((bodies) => bodies.flat().map((body) => decode(body, names)).filter(Predicate.isNotUndefined))
+      )
+    return {
+      links: links.map((body) => Decode.link(body, names)).filter(Predicate.isNotUndefined),
+      addresses: yield* read("address", Decode.address),
+      rules: yield* read("rule", Decode.rule),
+      routes: yield* read("route", Decode.route),
+      neighbours: yield* read("neighbour", Decode.neighbour)
+    }
+  })

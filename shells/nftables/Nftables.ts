@@ -56,7 +56,9 @@ export const make = (namespace?: string): Nftables["Service"] => {
         Effect.catchTag(
           "NftablesError",
           (error) =>
-            error.detail.includes("No such file or directory") ? Effect.succeed(Option.none()) : Effect.fail(error)
+            error.detail.startsWith("Error: No such file or directory")
+              ? Effect.succeed(Option.none())
+              : Effect.fail(error)
         )
       ),
     // Declaring the table first makes the deletion succeed in either case; both are one transaction.

@@ -1,0 +1,138 @@
+/**
+ * AF_NETLINK sockets in a namespace: questions with their answers, and notifications.
+ *
+ * A socket belongs for ever to the namespace in which it was made, and keeps that namespace alive.
+ */
+import { Cause, Effect, Queue, type Scope, Semaphore, Stream } from "effect"
+import koffi from "koffi"
+import { createNetlink, type NetlinkSocket } from "netlink/dist/netlink.js"
+import * as fs from "node:fs"
+import * as Namespace from "./Namespace.ts"
+import { fromErrno, fromThrown, type NetlinkError } from "./NetlinkError.ts"
+import * as Wire from "./Wire.ts"
+
+/** Sends a request and returns the bodies of the answer; none for a mere acknowledgement. */
+export type Ask = (request: string, message: Wire.Message) => Effect.Effect<ReadonlyArray<Buffer>, NetlinkError>
+
+/** Opens a socket for questions, in the namespace at the path or in that of this process. */
+export const open = (namespace?: string): Effect.Effect<Ask, NetlinkError, Scope.Scope> =>
+  Effect.map(acquire(namespace, makeSocket), (socket) => {
+    // Errors come as answers as well; an emitter without a listener would end the process.
+    socket.on("error", () => undefined)
+    // The kernel makes one dump per socket at a time.
+    const turn = Semaphore.makeUnsafe(1)
+    return (request, message) => turn.withPermit(Effect.uninterruptible(ask(socket, request, message, 5)))
+  })
+
+/**
+ * Emits once when listening, then when anything but neighbours changed; bursts are one element.
+ *
+ * When the receive buffer is full the kernel drops messages. No change is missed for that: a full buffer holds messages
+ * that are read, and so announced, after the drop.
+ */
+export const changes = (namespace?: string): Stream.Stream<void, NetlinkError> =>
+  Stream.callback<void, NetlinkError>((queue) =>
+    Effect.gen(function*() {
+      const socket = yield* acquire(namespace, makeListener)
+      socket.on("message", () => Queue.offerUnsafe(queue, undefined))
+      socket.on("error", (error) => Queue.failCauseUnsafe(queue, Cause.fail(fromThrown("listen for changes", error))))
+      Queue.offerUnsafe(queue, undefined)
+      yield* Effect.never
+    }), { bufferSize: 1, strategy: "sliding" })
+
+// RTNLGRP_*: link; IPv4 address, route, rule; IPv6 address, route, rule.
+const groups = [1, 5, 7, 8, 9, 11, 19]
+
+const route = 0
+const answerTimeoutMs = 10_000
+const receiveBufferBytes = 4 * 1024 * 1024
+
+const makeSocket = (): NetlinkSocket =>
+  createNetlink(route, { recvBufferSize: receiveBufferBytes, sendBufferSize: receiveBufferBytes })
+
+const makeListener = (): NetlinkSocket => {
+  const others = new Set(socketDescriptors())
+  const socket = makeSocket()
+  const descriptor = socketDescriptors().find((fd) => !others.has(fd) && portOf(fd) === socket.address().port)
+  if (descriptor === undefined || setsockopt(descriptor, solNetlink, noEnobufs, Int32Array.of(1), 4) !== 0) {
+    socket.close()
+    throw new Error("NETLINK_NO_ENOBUFS cannot be set")
+  }
+  groups.forEach((group) => socket.addMembership(group))
+  return socket
+}
+
+const acquire = (
+  namespace: string | undefined,
+  make: () => NetlinkSocket
+): Effect.Effect<NetlinkSocket, NetlinkError, Scope.Scope> =>
+  Effect.acquireRelease(
+    Effect.try({
+      try: () => namespace === undefined ? make() : Namespace.runIn(namespace, make),
+      catch: (thrown) => fromThrown(`open a socket in ${namespace ?? "the own namespace"}`, thrown)
+    }),
+    // Later, because fibers also run inside the callbacks of the addon, which uses the socket after they return.
+    (socket) => Effect.sync(() => setImmediate(() => socket.close()))
+  )
+
+// The addon ends the process when a socket reports an overrun (netlink 0.3.0, an error without system call in its poll
+// handler), and it does not tell its file descriptor: found among those of the process by its port, overruns silenced.
+const libc = koffi.load(null)
+const setsockopt: (fd: number, level: number, name: number, value: Int32Array, length: number) => number = libc.func(
+  "setsockopt",
+  "int",
+  ["int", "int", "int", "const void *", "uint32_t"]
+)
+const getsockname: (fd: number, address: Buffer, length: Int32Array) => number = libc.func(
+  "getsockname",
+  "int",
+  ["int", "void *", "void *"]
+)
+const solNetlink = 270
+const noEnobufs = 5
+const afNetlink = 16
+
+const socketDescriptors = (): ReadonlyArray<number> =>
+  fs.readdirSync("/proc/self/fd").filter((name) => {
+    try {
+      return fs.readlinkSync(`/proc/self/fd/${name}`).startsWith("socket:")
+    } catch {
+      // The descriptor of the listing itself is gone by now.
+      return false
+    }
+  }).map(Number)
+
+const portOf = (fd: number): number | undefined => {
+  const address = Buffer.alloc(12)
+  return getsockname(fd, address, Int32Array.of(address.length)) === 0 && address.readUInt16LE(0) === afNetlink
+    ? address.readUInt32LE(4)
+    : undefined
+}
+
+const ask = (
+  socket: NetlinkSocket,
+  request: string,
+  message: Wire.Message,
+  attempts: number
+): Effect.Effect<ReadonlyArray<Buffer>, NetlinkError> =>
+  Effect.tryPromise({
+    try: () =>
+      socket.request(message.type, message.body, {
+        flags: message.flags,
+        checkError: false,
+        timeout: answerTimeoutMs
+      }),
+    catch: (thrown) => fromThrown(request, thrown)
+  }).pipe(
+    Effect.flatMap(([parts]) => {
+      const [first] = parts
+      if (first?.type === Wire.error && first.data.length >= 4) {
+        const errno = -first.data.readInt32LE(0)
+        return errno === 0 ? Effect.succeed([]) : Effect.fail(fromErrno(request, errno))
+      }
+      if (attempts > 1 && parts.some((part) => (part.flags & Wire.interrupted) !== 0)) {
+        return ask(socket, request, message, attempts - 1)
+      }
+      return Effect.succeed(parts.map((part) => part.data))
+    })
+  )
