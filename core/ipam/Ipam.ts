@@ -1,0 +1,303 @@
+/**
+ * Decides which addresses the trench hands out, when they are stored, and who is answered when.
+ *
+ *     AllocateRequested ──conduit known──▶ leased ──Persist──▶ PersistSucceeded ──▶ Reply
+ *            │                                                 PersistFailed ──▶ Reply with a refusal, stored again
+ *            └─conduit unknown─▶ waiting ──ConduitsChanged──▶ leased ...
+ *
+ * 1. Nobody is answered before what the answer rests on is stored.
+ * 2. One transaction is under way at a time; what comes meanwhile becomes the next one, in order.
+ * 3. While storing fails nothing is leased and everybody is refused; what was decided is stored again every second.
+ * 4. A request for an unknown conduit waits until the conduit is listed or the caller leaves; no other request waits.
+ * 5. The leased conduits are the listed ones, as far as they fit; before the first list they are the stored ones.
+ */
+import { Array, Result, Schema } from "effect"
+import * as Machine from "../Machine.ts"
+import { families, type Family } from "../net/Ip.ts"
+import * as Leases from "./Leases.ts"
+import { Answer, Change, Child, Entry, type Refusal, Settings } from "./Model.ts"
+
+export const Input = Schema.Struct({ settings: Settings, entries: Schema.Array(Entry) })
+export type Input = typeof Input.Type
+
+const Batch = Schema.Struct({
+  changes: Schema.Array(Change),
+  answers: Schema.Array(Schema.Struct({ reply: Schema.Natural, answer: Answer }))
+})
+type Batch = typeof Batch.Type
+
+export const Store = Schema.TaggedUnion({
+  Idle: {},
+  Saving: { call: Machine.Call, batch: Batch, next: Batch },
+  Failed: { changes: Schema.Array(Change), reason: Schema.String, retryAt: Machine.Millis },
+  Retrying: { call: Machine.Call, changes: Schema.Array(Change), reason: Schema.String }
+})
+export type Store = typeof Store.Type
+
+export const State = Schema.Struct({
+  settings: Settings,
+  leases: Schema.Struct({ v4: Schema.optionalKey(Leases.Leases), v6: Schema.optionalKey(Leases.Leases) }),
+  /** The conduits of the last list. */
+  listed: Schema.optionalKey(Schema.Array(Schema.String)),
+  /** Requests for unknown conduits, oldest first. */
+  waiting: Schema.Array(Schema.Struct({ reply: Schema.Natural, conduit: Schema.String, child: Child })),
+  store: Store,
+  sweepAt: Schema.optionalKey(Machine.Millis),
+  nextCall: Machine.Call,
+  closing: Schema.Boolean
+})
+export type State = typeof State.Type
+
+export const Event = Schema.TaggedUnion({
+  AllocateRequested: { reply: Schema.Natural, child: Child },
+  ReleaseRequested: { reply: Schema.Natural, child: Child },
+  /** The caller does not wait for the answer any more. */
+  RequestAbandoned: { reply: Schema.Natural },
+  /** All conduits of the trench. */
+  ConduitsChanged: { conduits: Schema.Array(Schema.String) },
+  PersistSucceeded: { call: Machine.Call },
+  PersistFailed: { call: Machine.Call, reason: Schema.String },
+  CloseRequested: {}
+})
+export type Event = typeof Event.Type
+
+export const Command = Schema.TaggedUnion({
+  /** Stores the changes in this order, all of them or none. */
+  Persist: { call: Machine.Call, changes: Schema.Array(Change) },
+  Reply: { reply: Schema.Natural, answer: Answer }
+})
+export type Command = typeof Command.Type
+
+export type Step = Machine.Step<State, Command>
+
+const retryMs = 1_000
+const waitingLimit = 4_096
+
+const init = ({ entries, settings }: Input, now: Machine.Millis): Step => {
+  const pool = (family: Family) => settings.pools.find((pool) => pool.family === family)
+  const v4 = pool("v4")
+  const v6 = pool("v6")
+  const leases = {
+    ...(v4 === undefined ? {} : { v4: Leases.load(v4, entries) }),
+    ...(v6 === undefined ? {} : { v6: Leases.load(v6, entries) })
+  }
+  const state: State = {
+    settings,
+    leases,
+    waiting: [],
+    store: { _tag: "Idle" },
+    ...(settings.sweep ? { sweepAt: now + settings.sweepIntervalMs } : {}),
+    nextCall: 0,
+    closing: false
+  }
+  const roots = settings.pools.flatMap(({ family, prefix }): ReadonlyArray<Change> =>
+    entries.some((entry) => entry.family === family && entry.path.length === 0)
+      ? []
+      : [{ _tag: "SaveEntry", entry: { family, path: [], network: prefix, touchedAt: 0 } }]
+  )
+  return commit(state, roots, [])
+}
+
+const step = (state: State, event: Event | Machine.Woken, now: Machine.Millis): Step => {
+  switch (event._tag) {
+    case "AllocateRequested":
+      return allocateRequested(state, event.reply, event.child, now)
+    case "ReleaseRequested":
+      return releaseRequested(state, event.reply, event.child)
+    case "RequestAbandoned":
+      return state.waiting.some(({ reply }) => reply === event.reply)
+        ? [{ ...state, waiting: state.waiting.filter(({ reply }) => reply !== event.reply) }, []]
+        : Machine.stay(state)
+    case "ConduitsChanged":
+      return conduitsChanged(state, event.conduits, now)
+    case "PersistSucceeded":
+      return persistSucceeded(state, event.call, now)
+    case "PersistFailed":
+      return persistFailed(state, event.call, event.reason, now)
+    case "Woken":
+      return woken(state, now)
+    case "CloseRequested":
+      return closeRequested(state)
+  }
+}
+
+const wake = ({ closing, store, sweepAt }: State): Machine.Millis | undefined =>
+  closing ? undefined : Machine.earliest(store._tag === "Failed" ? store.retryAt : undefined, sweepAt)
+
+const allocateRequested = (state: State, reply: number, child: Child, now: Machine.Millis): Step => {
+  const refusal = blocked(state) ?? unaddressable(state, child)
+  const { conduit } = child
+  if (refusal !== undefined || conduit === undefined) {
+    return commit(state, [], [{ reply, answer: refused(refusal ?? { _tag: "ConduitMissing" }) }])
+  }
+  if (isKnown(state, child.family, conduit)) return lease(state, reply, conduit, child, now)
+  return state.waiting.length < waitingLimit
+    ? [{ ...state, waiting: [...state.waiting, { reply, conduit, child }] }, []]
+    : commit(state, [], [{ reply, answer: refused({ _tag: "TooManyWaiting", limit: waitingLimit }) }])
+}
+
+// The original answers a release it cannot place without an error, so do we.
+const releaseRequested = (state: State, reply: number, child: Child): Step => {
+  const refusal = blocked(state)
+  if (refusal !== undefined) return commit(state, [], [{ reply, answer: refused(refusal) }])
+  const leases = state.leases[child.family]
+  const answers: Batch["answers"] = [{ reply, answer: { _tag: "Released" } }]
+  if (leases === undefined || child.conduit === undefined || child.trench !== state.settings.trench) {
+    return commit(state, [], answers)
+  }
+  const [next, changes] = Leases.release(leases, [child.conduit, child.node, child.name])
+  return commit(withLeases(state, child.family, next), changes, answers)
+}
+
+const conduitsChanged = (state: State, conduits: ReadonlyArray<string>, now: Machine.Millis): Step => {
+  if (state.closing) return Machine.stay(state)
+  const listed = Array.dedupe(conduits)
+  const same = state.listed !== undefined && Array.makeEquivalence(Object.is)(state.listed, listed)
+  return same ? Machine.stay(state) : reconcile({ ...state, listed }, now)
+}
+
+const persistSucceeded = (state: State, call: number, now: Machine.Millis): Step => {
+  const { store } = state
+  switch (store._tag) {
+    case "Saving": {
+      if (store.call !== call) return Machine.stay(state)
+      const [next, commands] = commit({ ...state, store: { _tag: "Idle" } }, store.next.changes, store.next.answers)
+      return [next, [...store.batch.answers.map(toReply), ...commands]]
+    }
+    case "Retrying":
+      return store.call === call ? reconcile({ ...state, store: { _tag: "Idle" } }, now) : Machine.stay(state)
+    case "Idle":
+    case "Failed":
+      return Machine.stay(state)
+  }
+}
+
+const persistFailed = (state: State, call: number, reason: string, now: Machine.Millis): Step => {
+  const { store } = state
+  if ((store._tag !== "Saving" && store._tag !== "Retrying") || store.call !== call) return Machine.stay(state)
+  const answers = store._tag === "Saving" ? [...store.batch.answers, ...store.next.answers] : []
+  const changes = store._tag === "Saving" ? [...store.batch.changes, ...store.next.changes] : store.changes
+  return [
+    { ...state, store: { _tag: "Failed", changes, reason, retryAt: now + retryMs } },
+    answers.map(({ reply }) => toReply({ reply, answer: refused({ _tag: "StoreFailed", reason }) }))
+  ]
+}
+
+const woken = (state: State, now: Machine.Millis): Step => {
+  if (state.closing) return Machine.stay(state)
+  const [swept, commands] = state.sweepAt === undefined || now < state.sweepAt ? Machine.stay(state) : sweep(state, now)
+  const { nextCall, store } = swept
+  if (store._tag !== "Failed" || now < store.retryAt) return [swept, commands]
+  const { changes, reason } = store
+  return [
+    { ...swept, store: { _tag: "Retrying", call: nextCall, changes, reason }, nextCall: nextCall + 1 },
+    [...commands, { _tag: "Persist", call: nextCall, changes }]
+  ]
+}
+
+// While storing fails nothing expires, as nobody can renew; the next sweep catches up.
+const sweep = (state: State, now: Machine.Millis): Step => {
+  const { leaseMs, sweepIntervalMs } = state.settings
+  const next = { ...state, sweepAt: now + sweepIntervalMs }
+  return blocked(state) === undefined
+    ? forEachFamily(next, (leases) => Leases.sweep(leases, now - leaseMs))
+    : [next, []]
+}
+
+const closeRequested = (state: State): Step => {
+  if (state.closing) return Machine.stay(state)
+  const answers = state.waiting.map(({ reply }) => ({ reply, answer: refused({ _tag: "Closing" }) }))
+  return commit({ ...state, closing: true, waiting: [] }, [], answers)
+}
+
+// Makes the leased conduits the listed ones, and answers who waited for them.
+const reconcile = (state: State, now: Machine.Millis): Step => {
+  const { listed } = state
+  if (listed === undefined || blocked(state) !== undefined) return [state, []]
+  const ready = state.waiting.filter(({ conduit }) => listed.includes(conduit))
+  const waiting = ready.length === 0 ? state.waiting : state.waiting.filter(({ conduit }) => !listed.includes(conduit))
+  let [next, commands] = forEachFamily(
+    waiting === state.waiting ? state : { ...state, waiting },
+    (leases) => Leases.setConduits(leases, listed, now)
+  )
+  for (const { child, conduit, reply } of ready) {
+    const [then, more] = lease(next, reply, conduit, child, now)
+    next = then
+    commands = [...commands, ...more]
+  }
+  return [next, commands]
+}
+
+const lease = (state: State, reply: number, conduit: string, child: Child, now: Machine.Millis): Step => {
+  const leases = state.leases[child.family]
+  if (leases === undefined) return Machine.stay(state)
+  const leased = Leases.allocate(leases, [conduit, child.node, child.name], now)
+  if (Result.isFailure(leased)) return commit(state, [], [{ reply, answer: refused(leased.failure) }])
+  const [address, next, changes] = leased.success
+  return commit(withLeases(state, child.family, next), changes, [
+    { reply, answer: { _tag: "Allocated", address, length: leases.pool.nodeLength } }
+  ])
+}
+
+// Stores the changes and then gives the answers, after everything that came before them.
+const commit = (state: State, changes: ReadonlyArray<Change>, answers: Batch["answers"]): Step => {
+  const { store } = state
+  if (store._tag === "Saving") {
+    if (changes.length === 0 && answers.length === 0) return Machine.stay(state)
+    const next = { changes: [...store.next.changes, ...changes], answers: [...store.next.answers, ...answers] }
+    return [{ ...state, store: { ...store, next } }, []]
+  }
+  if (changes.length === 0) return [state, answers.map(toReply)]
+  const call = state.nextCall
+  return [
+    {
+      ...state,
+      nextCall: call + 1,
+      store: { _tag: "Saving", call, batch: { changes, answers }, next: { changes: [], answers: [] } }
+    },
+    [{ _tag: "Persist", call, changes }]
+  ]
+}
+
+const forEachFamily = (state: State, change: (leases: Leases.Leases) => Leases.Changed): Step => {
+  let next = state
+  const all: Array<Change> = []
+  for (const family of families) {
+    const leases = state.leases[family]
+    if (leases === undefined) continue
+    const [changed, changes] = change(leases)
+    next = withLeases(next, family, changed)
+    all.push(...changes)
+  }
+  return commit(next, all, [])
+}
+
+const withLeases = (state: State, family: Family, leases: Leases.Leases): State =>
+  state.leases[family] === leases ? state : { ...state, leases: { ...state.leases, [family]: leases } }
+
+const blocked = ({ closing, store }: State): Refusal | undefined => {
+  if (closing) return { _tag: "Closing" }
+  return store._tag === "Failed" || store._tag === "Retrying"
+    ? { _tag: "StoreFailed", reason: store.reason }
+    : undefined
+}
+
+const unaddressable = ({ leases, settings }: State, { conduit, family, trench }: Child): Refusal | undefined => {
+  if (leases[family] === undefined) return { _tag: "FamilyNotServed", family }
+  if (conduit === undefined) return { _tag: "ConduitMissing" }
+  return trench === settings.trench
+    ? undefined
+    : { _tag: "TrenchMismatch", asked: trench ?? "", served: settings.trench }
+}
+
+// A listed conduit without a prefix is known too: it did not fit, and its requests are refused rather than kept waiting.
+const isKnown = ({ leases, listed }: State, family: Family, conduit: string): boolean => {
+  const own = leases[family]
+  return (own !== undefined && Leases.hasConduit(own, conduit)) || (listed?.includes(conduit) ?? false)
+}
+
+const refused = (refusal: Refusal): Answer => ({ _tag: "Refused", refusal })
+
+const toReply = ({ answer, reply }: Batch["answers"][number]): Command => ({ _tag: "Reply", reply, answer })
+
+export const machine = Machine.make({ name: "ipam", Input, State, Event, Command, init, step, wake })
