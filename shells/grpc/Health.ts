@@ -132,7 +132,12 @@ export const service = (health: Health["Service"]) =>
 export const serve = (address: string): Layer.Layer<Health, GrpcError.GrpcError> =>
   Layer.effect(
     Health,
-    Effect.tap(make, (health) => Server.serve({ address, services: [service(health)], graceMs: 100 }))
+    Effect.tap(make, (health) =>
+      Effect.mapError(
+        Server.serve({ address, services: [service(health)], graceMs: 100 }),
+        ({ code, details }) =>
+          new GrpcError.GrpcError({ code, details: `${details} (SLUICE_HEALTH_SOCKET names another health socket)` })
+      ))
   )
 
 /** Asks a server once whether a service is SERVING. Fails with NOT_FOUND if it does not know the service. */

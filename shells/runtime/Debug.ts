@@ -1,0 +1,61 @@
+/**
+ * What `--debug` prints: one line of JSON about the machine as the process sees it, with the keys of Meridio pkg/debug.
+ * Of the environment it shows the variables of the program only, with secrets hidden.
+ */
+import { readdir, readFile, readlink } from "node:fs/promises"
+import * as os from "node:os"
+import { basename } from "node:path"
+import { version } from "./Version.ts"
+
+/** The report, ready to be printed. */
+export const report = async (environment: { readonly [name: string]: string }): Promise<string> =>
+  JSON.stringify({
+    version: "v0.0.1",
+    "meridio-version": version,
+    "unix-time": Math.floor(Date.now() / 1000),
+    "network-interfaces": await interfaces(),
+    system: {
+      "cpu-info": os.cpus().map(({ model, speed }) => ({ model, "speed-mhz": speed })),
+      "host-info": { hostname: os.hostname(), os: os.type(), kernel: os.release(), architecture: os.machine() }
+    },
+    "environment-variables": environment
+  })
+
+const root = "/sys/class/net"
+
+const interfaces = async () => {
+  const names = await readdir(root).catch(() => [])
+  const addresses = os.networkInterfaces()
+  const all = await Promise.all(
+    names.map(async (name) => ({
+      index: Number(await read(name, "ifindex")),
+      name,
+      mac: await read(name, "address"),
+      ips: (addresses[name] ?? []).map(({ cidr }) => cidr),
+      mtu: Number(await read(name, "mtu")),
+      up: (Number(await read(name, "flags")) & 1) === 1,
+      "master-index": await masterIndex(name),
+      statistics: await statistics(name)
+    }))
+  )
+  return all.toSorted((one, other) => one.index - other.index)
+}
+
+const read = (name: string, file: string): Promise<string> =>
+  readFile(`${root}/${name}/${file}`, "utf8").then((text) => text.trim(), () => "")
+
+const masterIndex = async (name: string): Promise<number> => {
+  const master = await readlink(`${root}/${name}/master`).catch(() => undefined)
+  return master === undefined ? 0 : Number(await read(basename(master), "ifindex"))
+}
+
+const statistics = async (name: string) => {
+  const counters = ["rx_packets", "tx_packets", "rx_bytes", "tx_bytes", "rx_errors", "tx_errors", "rx_dropped"]
+  const values = await Promise.all(
+    [...counters, "tx_dropped"].map(async (counter) => [
+      counter.replace("_", "-"),
+      Number(await read(name, `statistics/${counter}`))
+    ])
+  )
+  return Object.fromEntries(values)
+}
