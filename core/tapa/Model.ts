@@ -1,17 +1,8 @@
-/**
- * The words of the TAPA: streams and conduits by their full path, how a stream fares, and targets as the NSP of the
- * trench lists them.
- */
+/** The words of the TAPA: what callers ask for, how a stream fares, how this target is registered. */
 import { Result, Schema } from "effect"
+import type * as Config from "../config/Model.ts"
+import { StreamKey } from "../config/Model.ts"
 import * as Cidr from "../net/Cidr.ts"
-
-/** A conduit by its full path. A structured key: unlike `conduit.trench`, it survives dots in names. */
-export const ConduitAddress = Schema.Struct({ trench: Schema.String, conduit: Schema.String })
-export type ConduitAddress = typeof ConduitAddress.Type
-
-/** A stream by its full path. */
-export const Address = Schema.Struct({ trench: Schema.String, conduit: Schema.String, stream: Schema.String })
-export type Address = typeof Address.Type
 
 /** What a caller asked for, before it is checked: a missing conduit or trench differs from one without a name. */
 export const Request = Schema.Struct({
@@ -22,7 +13,7 @@ export const Request = Schema.Struct({
 export type Request = typeof Request.Type
 
 /** Which streams a watcher wants; an empty name matches every name. */
-export const Filter = Address
+export const Filter = Schema.Struct({ trench: Schema.String, conduit: Schema.String, stream: Schema.String })
 export type Filter = typeof Filter.Type
 
 /**
@@ -33,28 +24,16 @@ export const Status = Schema.Literals(["Open", "Pending", "Unavailable", "Undefi
 export type Status = typeof Status.Type
 
 /** One line of a Watch. */
-export const StreamStatus = Schema.Struct({ at: Address, status: Status })
+export const StreamStatus = Schema.Struct({ at: StreamKey, status: Status })
 export type StreamStatus = typeof StreamStatus.Type
 
 /** This target, as it is registered. The order of the addresses is part of its identity at the NSP. */
-export const Target = Schema.Struct({
+export const Registration = Schema.Struct({
   ips: Schema.Array(Cidr.Cidr),
   identifier: Schema.Natural,
-  status: Schema.Literals(["Enabled", "Disabled"])
+  status: Schema.Literals(["enabled", "disabled"])
 })
-export type Target = typeof Target.Type
-
-/** A target as the NSP lists it. Others may register anything, so nothing is promised about the parts. */
-export const ListedTarget = Schema.Struct({
-  ips: Schema.Array(Schema.String),
-  identifier: Schema.optionalKey(Schema.Int),
-  status: Schema.Literals(["Enabled", "Disabled"])
-})
-export type ListedTarget = typeof ListedTarget.Type
-
-/** A stream of the configuration. `maxTargets` 0 means that an NSP before v0.9.0 did not say. */
-export const ConfiguredStream = Schema.Struct({ at: Address, maxTargets: Schema.Natural })
-export type ConfiguredStream = typeof ConfiguredStream.Type
+export type Registration = typeof Registration.Type
 
 /** Why a call failed, as far as a decision can depend on it; `Failed` is everything else. */
 export const Reason = Schema.Literals(["Unavailable", "Timeout", "NotFound", "Denied", "Conflict", "Invalid", "Failed"])
@@ -75,8 +54,8 @@ export const Settings = Schema.Struct({
 })
 export type Settings = typeof Settings.Type
 
-/** The address a caller means, or what is wrong with it, in the words of Meridio where it has some. */
-export const address = ({ conduit, stream, trench }: Request): Result.Result<Address, string> => {
+/** The stream a caller means, or what is wrong with the request, in the words of Meridio where it has some. */
+export const key = ({ conduit, stream, trench }: Request): Result.Result<Config.StreamKey, string> => {
   if (conduit === undefined) return Result.fail("conduit cannot be nil")
   if (trench === undefined) return Result.fail("trench cannot be nil")
   const empty = stream === "" ? "stream" : conduit === "" ? "conduit" : trench === "" ? "trench" : undefined
@@ -85,22 +64,8 @@ export const address = ({ conduit, stream, trench }: Request): Result.Result<Add
     : Result.fail(`the name of the ${empty} cannot be empty`)
 }
 
-/** Whether two addresses name the same stream. */
-export const same = (a: Address, b: Address): boolean => a.stream === b.stream && sameConduit(a, b)
-
-/** Whether two addresses lie in the same conduit. */
-export const sameConduit = (a: ConduitAddress, b: ConduitAddress): boolean =>
-  a.conduit === b.conduit && a.trench === b.trench
-
 /** Whether a watcher with this filter wants to hear of the stream. */
-export const matches = (filter: Filter, at: Address): boolean =>
+export const matches = (filter: Filter, at: Config.StreamKey): boolean =>
   (filter.stream === "" || filter.stream === at.stream)
   && (filter.conduit === "" || filter.conduit === at.conduit)
   && (filter.trench === "" || filter.trench === at.trench)
-
-/** Whether two lists have the same members; neither order nor repetition counts. */
-export const sameSet = (a: ReadonlyArray<string>, b: ReadonlyArray<string>): boolean => {
-  const inA = new Set(a)
-  const inB = new Set(b)
-  return inA.size === inB.size && [...inA].every((member) => inB.has(member))
-}
