@@ -70,6 +70,15 @@ const noCommands: ReadonlyArray<never> = []
 /** The step that changes nothing: the same state reference and no commands. */
 export const stay = <State>(state: State): Step<State, never> => [state, noCommands]
 
+/** Continues from the state of a step; the commands of both follow one another. */
+export const andThen = <State, Command>(
+  [state, commands]: Step<State, Command>,
+  next: (state: State) => Step<State, Command>
+): Step<State, Command> => {
+  const [end, more] = next(state)
+  return [end, more.length === 0 ? commands : commands.length === 0 ? more : [...commands, ...more]]
+}
+
 /** The earliest of several deadlines; `undefined` entries do not count. */
 export const earliest = (...deadlines: ReadonlyArray<Millis | undefined>): Millis | undefined => {
   let first: Millis | undefined
