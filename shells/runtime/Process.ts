@@ -35,7 +35,8 @@ export interface World {
   readonly err: (text: string) => void
 }
 
-const realWorld: World = {
+/** The process as it is. */
+export const realWorld: World = {
   env: process.env,
   out: (text) => void process.stdout.write(`${text}\n`),
   err: (text) => void process.stderr.write(`${text}\n`)

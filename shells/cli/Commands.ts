@@ -1,0 +1,15 @@
+/** The subcommands of `sluice`. Each is loaded only when it is called, so none pays for another. */
+import type { Command } from "../runtime/Process.ts"
+
+/** One line of the list, and how to get the real thing. */
+export interface Subcommand {
+  readonly summary: string
+  readonly load: () => Promise<{ readonly command: Command }>
+}
+
+export const commands: { readonly [name: string]: Subcommand } = {
+  health: {
+    summary: "Asks a program whether it is fit, for probes: exit code 0 or 1.",
+    load: () => import("./HealthCheck.ts")
+  }
+}
