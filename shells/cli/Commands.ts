@@ -11,5 +11,9 @@ export const commands: { readonly [name: string]: Subcommand } = {
   health: {
     summary: "Asks a program whether it is fit, for probes: exit code 0 or 1.",
     load: () => import("./HealthCheck.ts")
+  },
+  lab: {
+    summary: "Builds a whole trench on this machine and sends real traffic through it.",
+    load: () => import("../lab/Main.ts")
   }
 }
