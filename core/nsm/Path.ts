@@ -1,0 +1,89 @@
+/**
+ * How a connection walks along its path: each hop appends or finds its segment, and gives the caller its view back.
+ *
+ * 1. A hop that sees the same path again takes the same id.
+ * 2. Segments before the hop are never changed, except that the caller's token is noted in the caller's segment.
+ * 3. `enter` then `giveBack` restores the caller's id and index.
+ *
+ * Source: sdk, `pkg/networkservice/common/updatepath`; the rule numbers are those of its table of cases.
+ */
+import { Result } from "effect"
+import type { Millis } from "../Machine.ts"
+import type * as Model from "./Model.ts"
+
+/** Who is entering: its name, and an id to take if it has none yet. */
+export interface Hop {
+  readonly name: string
+  readonly freshId: string
+}
+
+/** The connection as this hop sees it; the failure tells a malformed path. */
+export const enter = (hop: Hop, connection: Model.Connection): Result.Result<Model.Connection, string> => {
+  const { path } = connection
+  const own = path.segments[path.index]
+  if (path.segments.length === 0) { // 1
+    return Result.succeed(at(connection, 0, [segment(hop.name, connection.id === "" ? hop.freshId : connection.id)]))
+  }
+  if (own === undefined) { // 4
+    return Result.fail(`path index ${path.index} is outside the ${path.segments.length} segments of the path`)
+  }
+  if (own.name === hop.name) return Result.succeed(at(connection, path.index, path.segments)) // 2
+  if (own.id !== connection.id) { // 3
+    return Result.fail(`connection id "${connection.id}" is not the id "${own.id}" of path segment ${path.index}`)
+  }
+  const next = path.segments[path.index + 1]
+  if (next?.name === hop.name) return Result.succeed(at(connection, path.index + 1, path.segments)) // 7
+  return Result.succeed(at( // 5, 6
+    connection,
+    path.index + 1,
+    path.segments.toSpliced(path.index + 1, 1, {
+      ...(next ?? segment(hop.name, hop.freshId)),
+      name: hop.name,
+      id: hop.freshId
+    })
+  ))
+}
+
+/** The answer as the caller sees it: the caller's id and index. */
+export const giveBack = (caller: Model.Connection, answer: Model.Connection): Model.Connection => ({
+  ...answer,
+  id: caller.id,
+  path: { ...answer.path, index: caller.path.index }
+})
+
+/** Cuts what an earlier, longer way left behind this hop. */
+export const trim = (connection: Model.Connection): Model.Connection => ({
+  ...connection,
+  path: { ...connection.path, segments: connection.path.segments.slice(0, connection.path.index + 1) }
+})
+
+/** Gives this hop another id, for example the one under which it already knows the client. */
+export const rename = (id: string, connection: Model.Connection): Model.Connection =>
+  change(connection, connection.path.index, { id })
+
+/** Notes the token of the segment at `index`; the time always belongs to the token. */
+export const sign = (
+  connection: Model.Connection,
+  index: number,
+  token: string,
+  expiresAt: Millis
+): Model.Connection => change(connection, index, { token, expiresAt })
+
+const segment = (name: string, id: string): Model.PathSegment => ({ name, id, token: "", metrics: {} })
+
+const at = (
+  connection: Model.Connection,
+  index: number,
+  segments: ReadonlyArray<Model.PathSegment>
+): Model.Connection => ({ ...connection, id: segments[index]?.id ?? connection.id, path: { index, segments } })
+
+const change = (
+  connection: Model.Connection,
+  index: number,
+  part: Partial<Model.PathSegment>
+): Model.Connection =>
+  at(
+    connection,
+    connection.path.index,
+    connection.path.segments.map((segment, i) => i === index ? { ...segment, ...part } : segment)
+  )
