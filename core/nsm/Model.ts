@@ -150,6 +150,23 @@ export const connection = (id: string, networkService: string): Connection => ({
   state: "Up"
 })
 
+/**
+ * Why something cannot be had:
+ * - `Unavailable`: nobody answers at the address; try again later.
+ * - `Timeout`: the answer did not come in time; the outcome is unknown.
+ * - `NotFound`: the service, an endpoint for it, or the namespace does not exist.
+ * - `Denied`: the peer may not do this.
+ * - `Conflict`: a name or an object is taken by another owner.
+ * - `Invalid`: the request can never succeed as it is.
+ * - `Failed`: the other side broke; its message says how.
+ */
+export const Reason = Schema.Literals(["Unavailable", "Timeout", "NotFound", "Denied", "Conflict", "Invalid", "Failed"])
+export type Reason = typeof Reason.Type
+
+/** A failure; the message is for people. */
+export const Failure = Schema.Struct({ reason: Reason, message: Schema.String })
+export type Failure = typeof Failure.Type
+
 /** Told by a monitor: first everything (`Initial`, possibly nothing), then changes. Keys are ids at the sender. */
 export const ConnectionEvent = Schema.Struct({
   type: Schema.Literals(["Initial", "Update", "Delete"]),
@@ -233,6 +250,13 @@ export const clientId = ({ id, path }: Connection): string => path.segments[0]?.
 
 /** The name of the interface, once a kernel mechanism names one. */
 export const interfaceName = ({ mechanism }: Connection): string | undefined => mechanism?.parameters["name"]
+
+/** The mechanism of an interface in the kernel: its namespace, and its name if it is to have a certain one. */
+export const kernelMechanism = (inodeURL: string, name?: string): Mechanism => ({
+  cls: "LOCAL",
+  type: "KERNEL",
+  parameters: { ...(inodeURL === "" ? {} : { inodeURL }), ...(name === undefined ? {} : { name }) }
+})
 
 /** The namespace that a kernel mechanism names, `inode://<dev>/<ino>`. */
 export const netns = ({ mechanism }: Connection): string | undefined => mechanism?.parameters["inodeURL"]

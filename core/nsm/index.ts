@@ -1,2 +1,10 @@
 /** Network Service Mesh: connections, the client, the manager, the registry and the kernel forwarder as pure logic. */
+export * as Client from "./Client.ts"
+export * as Cross from "./Cross.ts"
+export * as Forward from "./Forward.ts"
+export * as Manager from "./Manager.ts"
 export * as Model from "./Model.ts"
+export * as Monitor from "./Monitor.ts"
+export * as Path from "./Path.ts"
+export * as Registry from "./Registry.ts"
+export * as Select from "./Select.ts"

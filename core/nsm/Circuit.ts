@@ -1,0 +1,398 @@
+/**
+ * Decides the life of one connection at its manager.
+ *
+ *     absent ──Ask──▶ Asking ──▶ Plumbing ──▶ standing, Up ⇄ Down
+ *                       │ none       │ failed     │ End, expiry, client gone
+ *                       ▼            ▼            ▼
+ *     absent ◀──── reply ◀──── Clearing ◀──── Parting
+ *
+ * 1. One thing at a time; what arrives meanwhile waits in order.
+ * 2. A request takes the connection as it comes (merging is the client's work), but an endpoint once chosen is kept.
+ * 3. The datapath changes only after the endpoint agreed, and stays while the connection is Down.
+ * 4. An end always succeeds here: an endpoint that cannot be told finds out by its own expiry.
+ * 5. The answer to the client repeats the client's mechanism, id and index.
+ *
+ * Source: sdk, `chains/nsmgr` and `common/{begin,timeout,monitor,heal}`; sdk-kernel.
+ */
+import { Result } from "effect"
+import * as Machine from "../Machine.ts"
+import type * as CircuitState from "./CircuitState.ts"
+import * as Cross from "./Cross.ts"
+import * as Model from "./Model.ts"
+import * as Path from "./Path.ts"
+import type * as Registry from "./Registry.ts"
+import * as Select from "./Select.ts"
+
+type State = CircuitState.State
+type Command = CircuitState.Command
+type Work = CircuitState.Work
+type Ask = CircuitState.Ask
+type Standing = CircuitState.Standing
+type Target = CircuitState.Target
+
+/** The world around the circuit in one step. */
+export interface Surroundings {
+  readonly settings: CircuitState.Settings
+  readonly registry: Registry.State
+  /** How many requests each service had before. */
+  readonly turns: { readonly [service: string]: number }
+  /** Tables of other circuits by namespace. */
+  readonly taken: (netns: string) => ReadonlySet<number>
+  readonly now: Machine.Millis
+  /** The first unused call. */
+  readonly call: number
+}
+
+export type Step = Machine.Step<State, Command>
+
+/** Whether nothing is left of the circuit. */
+export const isAbsent = ({ queue, standing, work }: State): boolean =>
+  standing === undefined && work === undefined && queue.length === 0
+
+/** The circuit of a record: adopts what stands in the kernel. */
+export const restore = (record: CircuitState.Record, call: number): Step => [
+  { id: record.connection.id, standing: record, work: { _tag: "Restoring", call }, queue: [] },
+  [{ _tag: "Plumb", call, cross: record.cross, previous: record.cross }]
+]
+
+/** Takes a request or an end in. */
+export const accept = (state: State, pending: Ask | CircuitState.End, around: Surroundings): Step =>
+  proceed({ ...state, queue: [...state.queue, pending] }, [], around)
+
+/** Takes the outcome of a command in; other calls change nothing. */
+export const settle = (state: State, event: CircuitState.Outcome, around: Surroundings): Step => {
+  const { standing, work } = state
+  if (event._tag === "EndpointChanged") {
+    return standing?.endpointWatch === event.call ? changed(state, standing, event.change) : Machine.stay(state)
+  }
+  if (event._tag === "LinkLost") {
+    if (standing?.linkWatch !== event.call) return Machine.stay(state)
+    const { linkWatch: _, ...rest } = standing
+    const down = { ...state, standing: withState(rest, "Down") }
+    return event.clientGone ? accept(down, { _tag: "End" }, around) : [down, []]
+  }
+  if (work === undefined || work.call !== event.call) return Machine.stay(state)
+  switch (event._tag) {
+    case "EndpointAnswered":
+      return work._tag === "Asking" ? answered(state, work, event.connection, around) : Machine.stay(state)
+    case "EndpointRefused":
+      return work._tag === "Asking" ? refused(state, work, event, around) : Machine.stay(state)
+    case "PlumbSucceeded":
+      return plumbed(state, work, around)
+    case "PlumbFailed":
+      return unplumbable(state, work, event, around)
+    case "EndpointClosed":
+      if (work._tag === "Leaving") return choose(state, work.ask, true, around)
+      return work._tag === "Parting" ? clear(state, work, around) : Machine.stay(state)
+    case "UnplumbFinished":
+      return work._tag === "Clearing" ? ended(state, work, around) : Machine.stay(state)
+  }
+}
+
+/** Ends a connection that was not refreshed in time. */
+export const woken = (state: State, around: Surroundings): Step => {
+  const deadline = wake(state)
+  return deadline === undefined || deadline > around.now ? Machine.stay(state) : accept(state, { _tag: "End" }, around)
+}
+
+/** When the connection ends by itself; while work goes on its outcome decides. */
+export const wake = ({ standing, work }: State): Machine.Millis | undefined =>
+  work === undefined ? standing?.expiresAt : undefined
+
+/** Starts what waits first, if nothing is going on. */
+const proceed = (state: State, before: ReadonlyArray<Command>, around: Surroundings): Step => {
+  const [first, ...queue] = state.queue
+  if (state.work !== undefined || first === undefined) return [state, before]
+  const [next, commands] = begin({ ...state, queue }, first, { ...around, call: around.call + callsIn(before) })
+  return [next, [...before, ...commands]]
+}
+
+const begin = (state: State, pending: Ask | CircuitState.End, around: Surroundings): Step => {
+  const { standing } = state
+  if (pending._tag === "Ask") {
+    return standing !== undefined && pending.connection.state === "ReselectRequested"
+      ? [
+        { ...state, work: { _tag: "Leaving", call: around.call, ask: pending } },
+        [closeEndpoint(standing, around)]
+      ]
+      : choose(state, pending, false, around)
+  }
+  if (standing !== undefined) return part(state, standing, standing.cross, pending, around)
+  return proceed(
+    state,
+    pending.reply === undefined ? [] : [{ _tag: "Reply", reply: pending.reply, result: { _tag: "Closed" } }],
+    around
+  )
+}
+
+/** Asking: finds who may serve the request. */
+const choose = (state: State, ask: Ask, left: boolean, around: Surroundings): Step => {
+  const found = targets(state, ask, left, around)
+  if (Result.isFailure(found)) return refuse(state, ask, left, found.failure, around)
+  const [target, ...rest] = found.success
+  return target === undefined
+    ? refuse(state, ask, left, {
+      reason: "NotFound",
+      message: `no endpoint of network service "${ask.connection.networkService}" fits this client`
+    }, around)
+    : consult(state, { ask, target, rest, left }, around)
+}
+
+const targets = (
+  { standing }: State,
+  { connection, preferences }: Ask,
+  left: boolean,
+  { registry, turns }: Surroundings
+): Result.Result<ReadonlyArray<Target>, Model.Failure> => {
+  const service = registry.services[connection.networkService]
+  if (!isKernel(connection.mechanism) && !(connection.mechanism === undefined && preferences.some(isKernel))) {
+    return Result.fail({ reason: "Invalid", message: "unsupported mechanism: this manager offers LOCAL/KERNEL only" })
+  }
+  // A connection that stands needs no registry: after a restart the endpoint may register later than the client asks.
+  const wished = connection.endpointName
+  const kept = standing === undefined || left ? undefined : standing.target
+  const known = kept === undefined ? undefined : registry.endpoints[kept.name] ?? kept
+  if (known !== undefined && (wished === "" || wished === known.name)) return Result.succeed([target(known)])
+  if (service === undefined || (connection.payload !== "" && connection.payload !== service.payload)) {
+    const what = service === undefined ? "is not registered" : `has payload ${service.payload}`
+    return Result.fail({ reason: "NotFound", message: `network service "${connection.networkService}" ${what}` })
+  }
+  const avoid = standing?.target.name
+  const wish = { labels: connection.labels, pinned: wished, ...(avoid === undefined ? {} : { avoid }) }
+  const turn = turns[service.name] ?? 0
+  return Result.succeed(Select.candidates(service, Object.values(registry.endpoints), wish, turn).map(target))
+}
+
+const consult = (
+  state: State,
+  { ask, left, rest, target }: Pick<Extract<Work, { _tag: "Asking" }>, "ask" | "target" | "rest" | "left">,
+  { call, now, settings }: Surroundings
+): Step => {
+  const { mechanism: _, ...connection } = ask.connection
+  const stored = state.standing?.target.name === target.name && !left ? state.standing.answer.mechanism : undefined
+  const asked: Model.Connection = {
+    ...connection,
+    ...(stored === undefined ? {} : { mechanism: stored }),
+    endpointName: target.name,
+    state: "Up"
+  }
+  const sent = Path.sign(asked, asked.path.index, "", now + settings.maxTokenLifetimeMs)
+  return [
+    { ...state, work: { _tag: "Asking", call, ask, sent, target, rest, left } },
+    [{
+      _tag: "RequestEndpoint",
+      call,
+      target,
+      connection: sent,
+      preferences: [Model.kernelMechanism("")],
+      timeoutMs: settings.requestTimeoutMs
+    }]
+  ]
+}
+
+const refused = (
+  state: State,
+  work: Extract<Work, { _tag: "Asking" }>,
+  { message, reason }: Model.Failure,
+  around: Surroundings
+): Step => {
+  const [target, ...rest] = work.rest
+  return target === undefined
+    ? refuse(state, work.ask, work.left, { reason, message }, around)
+    : consult(state, { ...work, target, rest }, around)
+}
+
+/** Plumbing: the endpoint agreed, now the kernel. */
+const answered = (
+  state: State,
+  { ask, left, sent, target }: Extract<Work, { _tag: "Asking" }>,
+  answer: Model.Connection,
+  around: Surroundings
+): Step => {
+  const { call, settings, taken } = around
+  const agreed = Path.giveBack(sent, answer)
+  const mechanism = ask.connection.mechanism ?? ask.preferences.find(isKernel)
+  const connection = { ...agreed, ...(mechanism === undefined ? {} : { mechanism }) }
+  const previous = state.standing?.cross
+  const cross = isKernel(agreed.mechanism)
+    ? Cross.make({
+      manager: settings.name,
+      connection,
+      endpoint: agreed.mechanism,
+      ...(previous === undefined ? {} : { previous }),
+      taken: taken(Model.netns(connection) ?? "")
+    })
+    : Result.fail(`endpoint "${target.name}" chose no kernel mechanism`)
+  if (Result.isFailure(cross)) {
+    return refuse(state, ask, left, { reason: "Invalid", message: cross.failure }, around)
+  }
+  return [
+    { ...state, work: { _tag: "Plumbing", call, ask, target, answer: agreed, cross: cross.success, left } },
+    [{ _tag: "Plumb", call, cross: cross.success, ...(previous === undefined ? {} : { previous }) }]
+  ]
+}
+
+const plumbed = (state: State, work: Work, around: Surroundings): Step => {
+  const { work: _, ...rest } = state
+  if (work._tag === "Restoring" && state.standing !== undefined) {
+    const [standing, commands] = watch(state.standing, around)
+    return proceed({ ...rest, standing }, commands, around)
+  }
+  if (work._tag !== "Plumbing") return Machine.stay(state)
+  const { answer, ask, cross, target } = work
+  const mechanism = ask.connection.mechanism ?? ask.preferences.find(isKernel)
+  const record: CircuitState.Record = {
+    connection: { ...answer, ...(mechanism === undefined ? {} : { mechanism }), state: "Up" },
+    target,
+    answer,
+    cross,
+    expiresAt: expiry(answer, around)
+  }
+  const [standing, commands] = watch({ ...watches(state.standing), ...record }, around)
+  return proceed({ ...rest, standing }, [
+    ...commands,
+    { _tag: "SaveRecord", record },
+    { _tag: "Reply", reply: ask.reply, result: { _tag: "Succeeded", connection: toClient(record.connection) } }
+  ], around)
+}
+
+const unplumbable = (state: State, work: Work, failure: Model.Failure, around: Surroundings): Step => {
+  const { standing } = state
+  const { message, reason } = failure
+  if (work._tag === "Restoring" && standing !== undefined) {
+    const { work: _, ...rest } = state
+    return reason === "NotFound"
+      ? part(state, standing, standing.cross, {}, around)
+      : proceed({ ...rest, standing: withState(standing, "Down") }, [], around)
+  }
+  if (work._tag !== "Plumbing") return Machine.stay(state)
+  const { answer, ask, cross, left, target } = work
+  if (standing !== undefined && !left) {
+    return refuse(
+      { ...state, standing: { ...standing, cross: Cross.union(standing.cross, cross) } },
+      ask,
+      left,
+      { reason, message },
+      around
+    )
+  }
+  const made: Standing = { connection: answer, target, answer, cross, expiresAt: around.now }
+  const cleared = standing === undefined ? cross : Cross.union(standing.cross, cross)
+  return part(
+    state,
+    { ...watches(standing), ...made },
+    cleared,
+    { reply: ask.reply, failure: { reason, message } },
+    around
+  )
+}
+
+/** Answers a request with a failure: what stood stands on, Down; a connection that left its endpoint ends. */
+const refuse = (state: State, ask: Ask, left: boolean, failure: Model.Failure, around: Surroundings): Step => {
+  const { standing, work: _, ...rest } = state
+  if (standing !== undefined && left) {
+    return clear(state, { cross: standing.cross, reply: ask.reply, failure }, around)
+  }
+  return proceed(
+    standing === undefined ? rest : { ...rest, standing: withState(standing, "Down") },
+    [{ _tag: "Reply", reply: ask.reply, result: { _tag: "Failed", ...failure } }],
+    around
+  )
+}
+
+type Ending = Pick<Extract<Work, { _tag: "Parting" }>, "reply" | "failure">
+
+const part = (state: State, standing: Standing, cross: Cross.Cross, ending: Ending, around: Surroundings): Step => [
+  { ...state, standing, work: { ...only(ending), _tag: "Parting", call: around.call, cross } },
+  [closeEndpoint(standing, around)]
+]
+
+const clear = (
+  state: State,
+  { cross, ...ending }: Ending & { readonly cross: Cross.Cross },
+  { call }: Surroundings
+): Step => [
+  { ...state, work: { ...only(ending), _tag: "Clearing", call, cross } },
+  [{ _tag: "Unplumb", call, cross }]
+]
+
+const ended = (state: State, { failure, reply }: Ending, around: Surroundings): Step => {
+  const { standing, work: _, ...rest } = state
+  const result: CircuitState.Result = failure === undefined ? { _tag: "Closed" } : { _tag: "Failed", ...failure }
+  return proceed(rest, [
+    ...cancels(standing),
+    ...(standing === undefined
+      ? []
+      : [{ _tag: "ForgetRecord" as const, clientId: Model.clientId(standing.connection) }]),
+    ...(reply === undefined ? [] : [{ _tag: "Reply" as const, reply, result }])
+  ], around)
+}
+
+const changed = (state: State, standing: Standing, change: CircuitState.Change): Step => {
+  if (change === "RefreshRequested") return [{ ...state, standing: withState(standing, change) }, []]
+  const { endpointWatch, ...rest } = standing
+  return [
+    { ...state, standing: withState(rest, "Down") },
+    endpointWatch === undefined ? [] : [{ _tag: "Cancel", call: endpointWatch }]
+  ]
+}
+
+/** Watches the endpoint and the links anew. */
+const watch = (standing: Standing, { call }: Surroundings): readonly [Standing, ReadonlyArray<Command>] => [
+  { ...standing, endpointWatch: call, linkWatch: call + 1 },
+  [
+    ...cancels(standing),
+    { _tag: "WatchEndpoint", call, target: standing.target, connection: standing.answer },
+    { _tag: "WatchLink", call: call + 1, cross: standing.cross }
+  ]
+]
+
+const cancels = (standing: Standing | undefined): ReadonlyArray<Command> =>
+  [standing?.endpointWatch, standing?.linkWatch].flatMap((call) =>
+    call === undefined ? [] : [{ _tag: "Cancel" as const, call }]
+  )
+
+const watches = (standing: Standing | undefined): Pick<Standing, "endpointWatch" | "linkWatch"> => ({
+  ...(standing?.endpointWatch === undefined ? {} : { endpointWatch: standing.endpointWatch }),
+  ...(standing?.linkWatch === undefined ? {} : { linkWatch: standing.linkWatch })
+})
+
+const closeEndpoint = ({ answer, target }: Standing, { call, settings }: Surroundings): Command => ({
+  _tag: "CloseEndpoint",
+  call,
+  target,
+  connection: answer,
+  timeoutMs: settings.requestTimeoutMs
+})
+
+/** A request timeout before the caller's token expires, or half of what is left if that is shorter. */
+const expiry = ({ path }: Model.Connection, { now, settings }: Surroundings): Machine.Millis => {
+  const expiresAt = path.segments[path.index - 1]?.expiresAt ?? now + settings.maxTokenLifetimeMs
+  return Math.max(expiresAt - settings.requestTimeoutMs, now + Math.max(1, Math.floor((expiresAt - now) / 2)))
+}
+
+const toClient = (connection: Model.Connection): Model.Connection => {
+  const index = Math.max(0, connection.path.index - 1)
+  return {
+    ...connection,
+    id: connection.path.segments[index]?.id ?? connection.id,
+    path: { ...connection.path, index }
+  }
+}
+
+const withState = (standing: Standing, state: Model.State): Standing =>
+  standing.connection.state === state ? standing : { ...standing, connection: { ...standing.connection, state } }
+
+const target = ({ name, url }: Target): Target => ({ name, url })
+
+const isKernel = (mechanism: Model.Mechanism | undefined): mechanism is Model.Mechanism =>
+  mechanism?.type === "KERNEL" && mechanism.cls === "LOCAL"
+
+const only = ({ failure, reply }: Ending): Ending => ({
+  ...(failure === undefined ? {} : { failure }),
+  ...(reply === undefined ? {} : { reply })
+})
+
+/** How many calls the commands use up. */
+export const callsIn = (commands: ReadonlyArray<Command>): number =>
+  commands.filter((command) => "call" in command && command._tag !== "Cancel").length

@@ -1,0 +1,216 @@
+/**
+ * What a connection means for the kernel: one veth pair, an end in each namespace, with addresses, routes and policies.
+ *
+ * Both ends carry the alias `nsm:<manager>/<client id>`; MACs follow from the client id, so they survive re-plumbing and
+ * neighbours need not learn them again (Meridio#542). Tables of policies lie in a range that follows from the manager's
+ * name, so that no manager takes what is another's.
+ *
+ * Source: api, `ipcontext_helpers.go`; sdk-kernel, `ipcontext`; deviations are marked "ours".
+ */
+import { Result, Schema } from "effect"
+import * as Cidr from "../net/Cidr.ts"
+import * as Ip from "../net/Ip.ts"
+import * as Kernel from "../net/Kernel.ts"
+import * as Model from "./Model.ts"
+
+/** The routes of one policy and the table that holds them. Without `from` it is for every source of both families. */
+export const PolicyTable = Schema.Struct({
+  from: Schema.optionalKey(Cidr.Cidr),
+  table: Schema.Natural,
+  routes: Schema.Array(Model.Route)
+})
+export type PolicyTable = typeof PolicyTable.Type
+
+/** One end of the pair. */
+export const End = Schema.Struct({
+  /** The namespace, `inode://<dev>/<ino>`. */
+  netns: Schema.String,
+  link: Kernel.LinkName,
+  mac: Kernel.Mac,
+  /** Bytes; 0 leaves the kernel's default. */
+  mtu: Schema.Natural,
+  addresses: Schema.Array(Cidr.Cidr),
+  /** In the main table; without a next hop on the link. */
+  routes: Schema.Array(Model.Route),
+  policies: Schema.Array(PolicyTable),
+  neighbours: Schema.Array(Schema.Struct({ ip: Ip.Ip, mac: Kernel.Mac }))
+})
+export type End = typeof End.Type
+
+/** A connection in the kernel. */
+export const Cross = Schema.Struct({ alias: Schema.String, client: End, endpoint: End })
+export type Cross = typeof Cross.Type
+
+/** What a cross connect is made of. */
+export interface Parts {
+  readonly manager: string
+  /** With the client's mechanism. */
+  readonly connection: Model.Connection
+  /** As the endpoint answered it. */
+  readonly endpoint: Model.Mechanism
+  /** The cross connect that stands: its tables are kept for equal sources. */
+  readonly previous?: Cross
+  /** Tables that other connections use in the client's namespace. */
+  readonly taken: ReadonlySet<number>
+}
+
+/** The alias that marks the links of a connection. IFLA_IFALIAS holds 255 bytes. */
+export const alias = (manager: string, clientId: string): string => `${aliasPrefix(manager)}${clientId}`.slice(0, 255)
+
+/** What the aliases of a manager's links begin with. */
+export const aliasPrefix = (manager: string): string => `nsm:${manager}/`
+
+/** Routing tables of a manager's policies: `[first, end)`. */
+export const tables = (manager: string): readonly [first: number, end: number] => {
+  const first = 78_000_000 + Number(hash(manager) % 1_000n) * 10_000
+  return [first, first + 10_000]
+}
+
+/** The priority of policy rules; with the table range it marks a rule as ours. */
+export const rulePriority = 15_000
+
+/** What the kernel should hold for the connection; the failure names what cannot be done. */
+export const make = (parts: Parts): Result.Result<Cross, string> => {
+  const { connection, endpoint, manager } = parts
+  const id = Model.clientId(connection)
+  const { ethernet, ip, mtu } = connection.context
+  const client = connection.mechanism?.parameters ?? {}
+  const links = [client["name"] ?? "", endpoint.parameters["name"] ?? ""] as const
+  const wrong = links.filter((name) => !isLinkName(name))
+  if (wrong.length > 0) {
+    return Result.fail(`interface name "${wrong[0]}" is not 1 to 15 characters without / : or space`)
+  }
+  const selective = ip.policies.find(({ dstPort, proto, srcPort }) => (proto ?? dstPort ?? srcPort) !== undefined)
+  if (selective !== undefined) return Result.fail("policies by protocol or port are not supported, only by source")
+  const policies = allocate(parts, ip.policies)
+  if (policies === undefined) return Result.fail(`no routing table is free in the range of manager "${manager}"`)
+  const macs = [
+    macOf(ethernet?.srcMac, `${id}/client`),
+    macOf(ethernet?.dstMac, `${id}/endpoint`)
+  ] as const
+  const isIpPayload = connection.payload === "IP"
+  return Result.succeed({
+    alias: alias(manager, id),
+    client: {
+      netns: client["inodeURL"] ?? "",
+      link: links[0],
+      mac: macs[0],
+      mtu,
+      addresses: unique(ip.srcAddrs),
+      routes: [...linkRoutes(ip.dstAddrs, ip.srcAddrs), ...complete(ip.srcRoutes, ip.dstAddrs)],
+      policies,
+      neighbours: isIpPayload ? unique(ip.dstAddrs).map((cidr) => ({ ip: Cidr.ip(cidr), mac: macs[1] })) : []
+    },
+    endpoint: {
+      netns: endpoint.parameters["inodeURL"] ?? "",
+      link: links[1],
+      mac: macs[1],
+      mtu,
+      addresses: unique(ip.dstAddrs),
+      // Ours: an address that is the source of a policy is no link route, or targets with equal VIPs would steal it.
+      routes: [
+        ...linkRoutes(ip.srcAddrs.filter((cidr) => !ip.policies.some(({ from }) => from === cidr)), ip.dstAddrs),
+        ...complete(ip.dstRoutes, ip.srcAddrs)
+      ],
+      policies: [],
+      neighbours: isIpPayload ? unique(ip.srcAddrs).map((cidr) => ({ ip: Cidr.ip(cidr), mac: macs[0] })) : []
+    }
+  })
+}
+
+/** The tables that the cross connect uses in the client's namespace. */
+export const tablesOf = ({ client }: Cross): ReadonlyArray<number> => client.policies.map(({ table }) => table)
+
+/** What may stand in the kernel when a change from the first to the second broke off half-way. */
+export const union = (previous: Cross, next: Cross): Cross => ({
+  ...next,
+  client: unionOf(previous.client, next.client),
+  endpoint: unionOf(previous.endpoint, next.endpoint)
+})
+
+const unionOf = (previous: End, next: End): End =>
+  previous.netns === next.netns
+    ? {
+      ...next,
+      addresses: unique([...next.addresses, ...previous.addresses]),
+      routes: [...next.routes, ...previous.routes],
+      policies: [
+        ...next.policies,
+        ...previous.policies.filter(({ table }) => !next.policies.some((policy) => policy.table === table))
+      ]
+    }
+    : next
+
+/** One route per opposite address that no own network reaches. */
+const linkRoutes = (
+  opposite: ReadonlyArray<Cidr.Cidr>,
+  own: ReadonlyArray<Cidr.Cidr>
+): ReadonlyArray<Model.Route> =>
+  unique(opposite)
+    .filter((cidr) => !own.some((network) => Cidr.contains(network, Cidr.host(Cidr.ip(cidr)))))
+    .map((cidr) => ({ prefix: Cidr.network(cidr) }))
+
+/** Fills in the first opposite address of the family as next hop, unless the opposite networks hold the prefix. */
+const complete = (
+  routes: ReadonlyArray<Model.Route>,
+  opposite: ReadonlyArray<Cidr.Cidr>
+): ReadonlyArray<Model.Route> =>
+  routes.map((route) => {
+    const prefix = Cidr.network(route.prefix)
+    if (route.nextHop !== undefined) return { prefix, nextHop: route.nextHop }
+    const first = opposite.find((cidr) => Cidr.family(cidr) === Cidr.family(prefix))
+    const onLink = opposite.some((network) => Cidr.contains(network, Cidr.host(Cidr.ip(route.prefix))))
+    return first === undefined || onLink ? { prefix } : { prefix, nextHop: Cidr.ip(first) }
+  })
+
+const allocate = (
+  { manager, previous, taken }: Parts,
+  policies: ReadonlyArray<Model.Policy>
+): ReadonlyArray<PolicyTable> | undefined => {
+  const [first, end] = tables(manager)
+  const kept = previous?.client.policies ?? []
+  const used = new Set([...taken, ...kept.map(({ table }) => table)])
+  const lowest = (): number => {
+    let table = first
+    while (used.has(table)) table++
+    used.add(table)
+    return table
+  }
+  const allocated: Array<PolicyTable> = []
+  for (const { from, routes } of policies) {
+    // Two policies for one source would fight for it: their routes share the table.
+    const same = allocated.findIndex((policy) => policy.from === from)
+    const wanted = routes.map(({ prefix, ...rest }) => ({ ...rest, prefix: Cidr.network(prefix) }))
+    const found = allocated[same]
+    if (found !== undefined) {
+      allocated[same] = { ...found, routes: [...found.routes, ...wanted] }
+      continue
+    }
+    const table = kept.find((policy) => policy.from === from)?.table ?? lowest()
+    if (table >= end) return undefined
+    allocated.push({ ...(from === undefined ? {} : { from }), table, routes: wanted })
+  }
+  return allocated
+}
+
+/** A locally administered address that follows from the text, unless a valid one is given. */
+const macOf = (given: string | undefined, text: string): string => {
+  const lower = (given ?? "").toLowerCase()
+  if (isMac(lower)) return lower
+  const digits = hash(text).toString(16).padStart(16, "0").slice(-10)
+  return `02:${digits.match(/../g)?.join(":") ?? ""}`
+}
+
+/** FNV-1a with 64 bits. */
+const hash = (text: string): bigint => {
+  let value = 0xcbf29ce484222325n
+  for (const character of text) {
+    value = BigInt.asUintN(64, (value ^ BigInt(character.codePointAt(0) ?? 0)) * 0x100000001b3n)
+  }
+  return value
+}
+
+const unique = <A>(items: ReadonlyArray<A>): ReadonlyArray<A> => [...new Set(items)]
+
+const isLinkName = Schema.is(Kernel.LinkName)
+const isMac = Schema.is(Kernel.Mac)

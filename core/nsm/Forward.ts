@@ -1,0 +1,302 @@
+/**
+ * Plans the kernel of a connection: the veth pair between two namespaces, its addresses, routes, rules and neighbours.
+ *
+ * 1. An end is found by alias and MAC, never by name: a rename is a rename, and a restarted manager adopts what stands.
+ * 2. Only links with the alias, addresses and routes recorded before, and the tables of the connection are touched.
+ * 3. Rules go by table, whether the link exists or not (deleting a link removes its routes, not the rules).
+ * 4. The source of a policy has its routes before its rule, and loses the rule before the routes.
+ *
+ * Source: sdk-kernel, `ipcontext`; the defects of upstream that this avoids are those of deployments-k8s#9639, #9463.
+ */
+import { Schema } from "effect"
+import * as Cidr from "../net/Cidr.ts"
+import * as Kernel from "../net/Kernel.ts"
+import * as Plan from "../Plan.ts"
+import * as Cross from "./Cross.ts"
+
+/** What should be, and what this manager made before. Without `cross` everything of `previous` goes. */
+export interface Desired {
+  readonly cross?: Cross.Cross
+  readonly previous?: Cross.Cross
+}
+
+/** The namespaces of both, by URL; one that is missing is gone. */
+export type Observed = { readonly [netns: string]: Kernel.Snapshot }
+
+export const Operation = Schema.TaggedUnion({
+  /** Makes both ends with final names, MACs and alias, down and empty. */
+  CreatePair: { alias: Schema.String, client: Cross.End, endpoint: Cross.End },
+  Change: { netns: Schema.String, operation: Kernel.Operation }
+})
+export type Operation = typeof Operation.Type
+
+const mainTable = 254
+const staticProtocol = 4
+
+/** Who holds a name that the connection wants, if somebody else does: then nothing can be planned. */
+export const conflict = (cross: Cross.Cross, observed: Observed): string | undefined => {
+  for (const end of [cross.client, cross.endpoint]) {
+    const holder = observed[end.netns]?.links.find(({ name }) => name === end.link)
+    if (holder !== undefined && !owns(cross.alias, holder)) {
+      return `interface ${end.link} exists in ${end.netns} and belongs to ${holder.alias ?? "somebody else"}`
+    }
+  }
+  return undefined
+}
+
+export const plan = Plan.make<Desired, Observed, Operation>({
+  name: "nsm-forward",
+  plan: ({ cross, previous }, observed) => {
+    if (cross === undefined) return previous === undefined ? [] : remove(previous, observed)
+    const moved = previous === undefined ? [] : leave(previous, cross, observed)
+    const found = [find(cross.alias, cross.client, observed), find(cross.alias, cross.endpoint, observed)] as const
+    const stands = found[0] !== undefined && found[1] !== undefined
+    const stale = Object.entries(observed).flatMap(([netns, { links }]) =>
+      links
+        .filter((link) => owns(cross.alias, link) && !(stands && found.includes(link)))
+        .map((link) => change(netns, { _tag: "DeleteLink", link: link.name }))
+    )
+    return [
+      ...moved,
+      ...stale,
+      ...(stands ? [] : [{ _tag: "CreatePair" as const, ...cross }]),
+      ...shape(cross.client, stands ? found[0] : undefined, previous?.client, observed),
+      ...shape(cross.endpoint, stands ? found[1] : undefined, previous?.endpoint, observed)
+    ]
+  }
+})
+
+/** What of this manager stands in a namespace without a connection that it belongs to. */
+export const sweep = (
+  manager: string,
+  keep: ReadonlyArray<Cross.Cross>,
+  netns: string,
+  observed: Kernel.Snapshot
+): ReadonlyArray<Kernel.Operation> => {
+  const [first, end] = Cross.tables(manager)
+  const aliases = new Set(keep.filter((cross) => netnsOf(cross).includes(netns)).map(({ alias }) => alias))
+  const tables = new Set(keep.filter(({ client }) => client.netns === netns).flatMap(Cross.tablesOf))
+  const isLost = (table: number): boolean => table >= first && table < end && !tables.has(table)
+  return [
+    ...clear(isLost, observed),
+    ...observed.links
+      .filter(({ alias }) => alias?.startsWith(Cross.aliasPrefix(manager)) === true && !aliases.has(alias))
+      .map(({ name }): Kernel.Operation => ({ _tag: "DeleteLink", link: name }))
+  ]
+}
+
+/** Both namespaces of a connection. */
+export const netnsOf = ({ client, endpoint }: Cross.Cross): ReadonlyArray<string> => [client.netns, endpoint.netns]
+
+const remove = (cross: Cross.Cross, observed: Observed): ReadonlyArray<Operation> => {
+  const tables = new Set(Cross.tablesOf(cross))
+  return Object.entries(observed).flatMap(([netns, snapshot]) => [
+    ...(netns === cross.client.netns ? within(netns, clear((table) => tables.has(table), snapshot)) : []),
+    ...snapshot.links
+      .filter((link) => owns(cross.alias, link))
+      .map((link) => change(netns, { _tag: "DeleteLink", link: link.name }))
+  ])
+}
+
+/** Takes the rules out of a namespace that the client left. */
+const leave = (previous: Cross.Cross, cross: Cross.Cross, observed: Observed): ReadonlyArray<Operation> => {
+  const { netns } = previous.client
+  const snapshot = observed[netns]
+  const tables = new Set(Cross.tablesOf(previous))
+  return netns === cross.client.netns || snapshot === undefined
+    ? []
+    : within(netns, clear((table) => tables.has(table), snapshot))
+}
+
+/** Everything of one end but its existence. `link` is undefined for a new one. */
+const shape = (
+  end: Cross.End,
+  link: Kernel.Link | undefined,
+  previous: Cross.End | undefined,
+  observed: Observed
+): ReadonlyArray<Operation> => {
+  const snapshot = observed[end.netns] ?? Kernel.empty
+  const renamed = link !== undefined && link.name !== end.link
+  // A link that is new, or goes down to be renamed, has lost what hung on it.
+  const here = link === undefined || renamed ? Kernel.empty : snapshot
+  const addresses = snapshot.addresses.flatMap((address) => address.link === link?.name ? [address.cidr] : [])
+  const before = previous?.netns === end.netns ? previous : undefined
+  const lost = (before?.addresses ?? []).filter((cidr) => !end.addresses.includes(cidr) && addresses.includes(cidr))
+  const kept = renamed ? [] : addresses.filter((cidr) => !lost.some((gone) => dies(cidr, gone)))
+  const rename: ReadonlyArray<Kernel.Operation> = renamed
+    ? [
+      ...(link.up ? [{ _tag: "SetLinkUp" as const, link: link.name, up: false }] : []),
+      { _tag: "RenameLink", link: link.name, name: end.link }
+    ]
+    : []
+  return within(end.netns, [
+    ...rename,
+    ...lost.map((cidr): Kernel.Operation => ({ _tag: "DeleteAddress", link: end.link, cidr })),
+    ...end.addresses.filter((cidr) => !kept.includes(cidr))
+      .map((cidr): Kernel.Operation => ({ _tag: "AddAddress", link: end.link, cidr })),
+    ...(end.mtu === 0 || link?.mtu === end.mtu
+      ? []
+      : [{ _tag: "SetLinkMtu" as const, link: end.link, mtu: end.mtu }]),
+    ...(link?.up === true && !renamed ? [] : [{ _tag: "SetLinkUp" as const, link: end.link, up: true }]),
+    ...routes(end, before, here),
+    ...policies(end, before, here, snapshot),
+    ...neighbours(end, before, here)
+  ])
+}
+
+/** Whether the kernel takes an address away together with the deleted one: a secondary of the same network. */
+const dies = (cidr: Cidr.Cidr, deleted: Cidr.Cidr): boolean =>
+  cidr === deleted || (Cidr.family(cidr) === "v4" && Cidr.network(cidr) === Cidr.network(deleted))
+
+const routes = (
+  end: Cross.End,
+  before: Cross.End | undefined,
+  here: Kernel.Snapshot
+): ReadonlyArray<Kernel.Operation> => {
+  const wanted = grouped(mainTable, end.link, end.routes)
+  const old = grouped(mainTable, end.link, before?.routes ?? [])
+  const ours = here.routes.filter((route) =>
+    old.some((other) => isPlace(other, route)) && route.hops.every(({ link }) => link === end.link)
+  )
+  return converge(wanted, ours, here.routes)
+}
+
+/** `here` is what is left on the link, `snapshot` the namespace: rules live without the link. */
+const policies = (
+  end: Cross.End,
+  before: Cross.End | undefined,
+  here: Kernel.Snapshot,
+  snapshot: Kernel.Snapshot
+): ReadonlyArray<Kernel.Operation> => {
+  const owned = new Set([...end.policies, ...(before?.policies ?? [])].map(({ table }) => table))
+  const wantedRoutes = end.policies.flatMap((policy) => grouped(policy.table, end.link, routesOf(policy)))
+  const wantedRules = end.policies.flatMap(rulesOf)
+  const rules = snapshot.rules.filter((rule) => owned.has(rule.table) && isOurs(rule))
+  const inTables = here.routes.filter(({ table }) => owned.has(table))
+  const [replace, drop] = split(converge(wantedRoutes, inTables, inTables))
+  return [
+    ...replace,
+    ...wantedRules.filter((rule) => !rules.some((other) => isSameRule(rule, other)))
+      .map((rule): Kernel.Operation => ({ _tag: "AddRule", rule })),
+    ...rules.filter((rule) => !wantedRules.some((other) => isSameRule(rule, other)))
+      .map((rule): Kernel.Operation => ({ _tag: "DeleteRule", rule })),
+    ...drop
+  ]
+}
+
+const neighbours = (
+  end: Cross.End,
+  before: Cross.End | undefined,
+  here: Kernel.Snapshot
+): ReadonlyArray<Kernel.Operation> => {
+  const present = here.neighbours.filter(({ link, permanent }) => link === end.link && permanent)
+  const gone = (before?.neighbours ?? []).filter(({ ip }) =>
+    present.some((other) => other.ip === ip) && !end.neighbours.some((other) => other.ip === ip)
+  )
+  return [
+    ...end.neighbours
+      .filter(({ ip, mac }) => !present.some((other) => other.ip === ip && other.mac === mac))
+      .map((neighbour): Kernel.Operation => ({
+        _tag: "ReplaceNeighbour",
+        neighbour: { ...neighbour, link: end.link, permanent: true }
+      })),
+    ...gone.map(({ ip }): Kernel.Operation => ({ _tag: "DeleteNeighbour", link: end.link, ip }))
+  ]
+}
+
+/** Replaces what differs, then deletes of `ours` what is not wanted. */
+const converge = (
+  wanted: ReadonlyArray<Kernel.Route>,
+  ours: ReadonlyArray<Kernel.Route>,
+  observed: ReadonlyArray<Kernel.Route>
+): ReadonlyArray<Kernel.Operation> => [
+  ...wanted.filter((route) => !observed.some((other) => isPlace(route, other) && isSameWay(route, other)))
+    .map((route): Kernel.Operation => ({ _tag: "ReplaceRoute", route })),
+  ...ours.filter((route) => !wanted.some((other) => isPlace(route, other)))
+    .map((route): Kernel.Operation => ({ _tag: "DeleteRoute", route }))
+]
+
+const split = (
+  operations: ReadonlyArray<Kernel.Operation>
+): readonly [ReadonlyArray<Kernel.Operation>, ReadonlyArray<Kernel.Operation>] => [
+  operations.filter(({ _tag }) => _tag === "ReplaceRoute"),
+  operations.filter(({ _tag }) => _tag !== "ReplaceRoute")
+]
+
+/** Rules, then routes, of the tables. */
+const clear = (
+  isMine: (table: number) => boolean,
+  { routes, rules }: Kernel.Snapshot
+): ReadonlyArray<Kernel.Operation> => [
+  ...rules.filter((rule) => isMine(rule.table) && isOurs(rule))
+    .map((rule): Kernel.Operation => ({ _tag: "DeleteRule", rule })),
+  ...routes.filter(({ table }) => isMine(table)).map((route): Kernel.Operation => ({ _tag: "DeleteRoute", route }))
+]
+
+/** The routes of a policy; none given means the default route over the link. */
+const routesOf = ({ from, routes }: Cross.PolicyTable): ReadonlyArray<Cross.PolicyTable["routes"][number]> => {
+  if (routes.length > 0) return routes
+  const families = from === undefined ? (["v4", "v6"] as const) : [Cidr.family(from)]
+  return families.map((family) => ({ prefix: Cidr.defaultRoute(family) }))
+}
+
+const rulesOf = (policy: Cross.PolicyTable): ReadonlyArray<Kernel.Rule> => {
+  const families = new Set(
+    policy.from === undefined ? routesOf(policy).map(({ prefix }) => Cidr.family(prefix)) : [Cidr.family(policy.from)]
+  )
+  return [...families].map((family) => ({
+    family,
+    priority: Cross.rulePriority,
+    table: policy.table,
+    ...(policy.from === undefined ? {} : { from: Cidr.network(policy.from) }),
+    foreign: false
+  }))
+}
+
+/** One kernel route per prefix: several next hops of a prefix are one multipath route. */
+const grouped = (
+  table: number,
+  link: string,
+  routes: Cross.PolicyTable["routes"]
+): ReadonlyArray<Kernel.Route> => {
+  const hops = new Map<Cidr.Cidr, Array<Kernel.NextHop>>()
+  for (const { nextHop, prefix } of routes) {
+    const found = hops.get(prefix) ?? []
+    if (!found.some(({ via }) => via === nextHop)) {
+      found.push(nextHop === undefined ? { link } : { via: nextHop, link })
+    }
+    hops.set(prefix, found)
+  }
+  return [...hops].map(([destination, hops]) => ({
+    family: Cidr.family(destination),
+    table,
+    destination,
+    type: "unicast",
+    metric: Cidr.family(destination) === "v4" ? 0 : 1024,
+    hops,
+    protocol: staticProtocol,
+    onlink: hops.some(({ via }) => via !== undefined)
+  }))
+}
+
+const find = (alias: string, end: Cross.End, observed: Observed): Kernel.Link | undefined =>
+  observed[end.netns]?.links.find((link) => owns(alias, link) && link.mac === end.mac)
+
+const owns = (alias: string, link: Kernel.Link): boolean => link.kind === "veth" && link.alias === alias
+
+const isOurs = (rule: Kernel.Rule): boolean => rule.priority === Cross.rulePriority && !rule.foreign
+
+const isSameRule = (a: Kernel.Rule, b: Kernel.Rule): boolean =>
+  a.family === b.family && a.table === b.table && a.from === b.from
+
+const isPlace = (a: Kernel.Route, b: Kernel.Route): boolean =>
+  a.table === b.table && a.destination === b.destination && a.metric === b.metric
+
+const isSameWay = (a: Kernel.Route, b: Kernel.Route): boolean =>
+  a.type === b.type && a.hops.length === b.hops.length
+  && a.hops.every((hop) => b.hops.some((other) => hop.via === other.via && hop.link === other.link))
+
+const change = (netns: string, operation: Kernel.Operation): Operation => ({ _tag: "Change", netns, operation })
+
+const within = (netns: string, operations: ReadonlyArray<Kernel.Operation>): ReadonlyArray<Operation> =>
+  operations.map((operation) => change(netns, operation))

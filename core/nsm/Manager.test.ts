@@ -1,0 +1,378 @@
+import { assert, describe, it } from "@effect/vitest"
+import { machineLaws } from "../../property-tests/laws/MachineLaws.ts"
+import * as Cidr from "../net/Cidr.ts"
+import * as Manager from "./Manager.ts"
+import * as Model from "./Model.ts"
+
+type Event = Manager.Event
+type Command = Manager.Command
+
+const settings: Manager.Settings = {
+  name: "mgr",
+  requestTimeoutMs: 15_000,
+  maxTokenLifetimeMs: 600_000,
+  endpointLifetimeMs: 60_000
+}
+
+const outcomes = (command: Command): ReadonlyArray<Event> => {
+  switch (command._tag) {
+    case "RequestEndpoint":
+      return [answer(command), { _tag: "EndpointRefused", call: command.call, reason: "Unavailable", message: "" }]
+    case "CloseEndpoint":
+      return [{ _tag: "EndpointClosed", call: command.call }]
+    case "Plumb":
+      return [
+        { _tag: "PlumbSucceeded", call: command.call },
+        { _tag: "PlumbFailed", call: command.call, reason: "NotFound", message: "" },
+        { _tag: "PlumbFailed", call: command.call, reason: "Failed", message: "" }
+      ]
+    case "Unplumb":
+      return [{ _tag: "UnplumbFinished", call: command.call }]
+    case "WatchEndpoint":
+      return [
+        { _tag: "EndpointChanged", call: command.call, change: "Down" },
+        { _tag: "EndpointChanged", call: command.call, change: "RefreshRequested" }
+      ]
+    case "WatchLink":
+      return [
+        { _tag: "LinkLost", call: command.call, clientGone: true },
+        { _tag: "LinkLost", call: command.call, clientGone: false }
+      ]
+    case "Cancel":
+    case "SaveRecord":
+    case "ForgetRecord":
+    case "Reply":
+    case "Answer":
+    case "Sweep":
+      return []
+  }
+}
+
+const answer = (command: Extract<Command, { _tag: "RequestEndpoint" }>): Event => ({
+  _tag: "EndpointAnswered",
+  call: command.call,
+  connection: {
+    ...command.connection,
+    mechanism: command.connection.mechanism ?? Model.kernelMechanism("inode://4/2", "service-abc"),
+    path: {
+      index: 1,
+      segments: [...command.connection.path.segments.slice(0, 2), {
+        name: command.target.name,
+        id: "e",
+        token: "",
+        metrics: {}
+      }]
+    }
+  }
+})
+
+machineLaws(Manager.machine, { outcomes, runs: 150, maxMoves: 40 })
+
+const service: Model.NetworkService = { name: "service", payload: "ETHERNET", matches: [] }
+const endpoint = (name: string): Model.Endpoint => ({
+  name,
+  networkServices: ["service"],
+  labels: {},
+  url: `unix:///${name}`
+})
+const vip = Cidr.unsafe("20.0.0.1/32")
+const client = (change: Partial<Model.Connection> = {}): Model.Connection => ({
+  ...Model.connection("c", "service"),
+  path: { index: 0, segments: [{ name: "client", id: "c", token: "", expiresAt: 600_000, metrics: {} }] },
+  ...change
+})
+const kernel = Model.kernelMechanism("inode://4/1", "nsm-0")
+const ask = (reply: number, connection = client()): Event => ({
+  _tag: "RequestRequested",
+  reply,
+  freshId: `m${reply}`,
+  connection,
+  preferences: [kernel]
+})
+const close = (reply: number, connection = client()): Event => ({
+  _tag: "CloseRequested",
+  reply,
+  freshId: `m${reply}`,
+  connection
+})
+
+/** A manager at work; outcomes are given by the test. */
+const play = (records: Manager.Input["records"] = []) => {
+  let [state, last] = Manager.machine.init({ settings, records }, 0)
+  const all: Array<Command> = [...last]
+  const send = (event: Event | { readonly _tag: "Woken" }, now = 0): ReadonlyArray<Command> => {
+    const [next, commands] = Manager.machine.step(state, event, now)
+    state = next
+    last = commands
+    all.push(...commands)
+    return commands
+  }
+  const find = <T extends Command["_tag"]>(tag: T): Extract<Command, { _tag: T }> => {
+    for (const command of all.toReversed()) if (is(tag, command)) return command
+    return assert.fail(`no ${tag} in ${tags(all).join(" ")}`)
+  }
+  const settle = (tag: Command["_tag"], which = 0, now = 0) => {
+    const outcome = outcomes(find(tag))[which]
+    return outcome === undefined ? assert.fail(`${tag} has no outcome ${which}`) : send(outcome, now)
+  }
+  return {
+    send,
+    find,
+    settle,
+    last: () => last,
+    wake: () => Manager.machine.wake(state),
+    connection: () => Object.values(Manager.connections(state))[0],
+    ids: () => Object.keys(Manager.connections(state)),
+    offer: (...names: ReadonlyArray<string>) => {
+      send({ _tag: "RegisterServiceRequested", reply: 100, service })
+      for (const name of names) send({ _tag: "RegisterEndpointRequested", reply: 101, endpoint: endpoint(name) })
+    },
+    establish: () => {
+      send(ask(1))
+      settle("RequestEndpoint")
+      settle("Plumb")
+    }
+  }
+}
+const is = <T extends Command["_tag"]>(tag: T, command: Command): command is Extract<Command, { _tag: T }> =>
+  command._tag === tag
+const tags = (commands: ReadonlyArray<Command>) => commands.map(({ _tag }) => _tag)
+
+const standing = () => {
+  const manager = play()
+  manager.offer("nse")
+  manager.establish()
+  return manager
+}
+
+const restarted = () => play([standing().find("SaveRecord").record])
+
+describe("nsmgr, absent", () => {
+  it("asks the endpoint, shapes the kernel, saves, watches and answers the client in its own view", () => {
+    const manager = play()
+    manager.offer("nse")
+    assert.deepStrictEqual(tags(manager.send(ask(1))), ["RequestEndpoint"])
+    const { connection, preferences, target } = manager.find("RequestEndpoint")
+    assert.deepStrictEqual(target, { name: "nse", url: "unix:///nse" })
+    assert.deepStrictEqual(preferences, [{ cls: "LOCAL", type: "KERNEL", parameters: {} }])
+    assert.isUndefined(connection.mechanism)
+    assert.strictEqual(connection.id, "m1")
+    assert.strictEqual(connection.path.segments[1]?.expiresAt, 600_000)
+    assert.deepStrictEqual(tags(manager.settle("RequestEndpoint")), ["Plumb"])
+    assert.deepStrictEqual(manager.ids(), [])
+    assert.deepStrictEqual(tags(manager.settle("Plumb")), ["WatchEndpoint", "WatchLink", "SaveRecord", "Reply"])
+    const { result } = manager.find("Reply")
+    assert.isTrue(result._tag === "Succeeded")
+    if (result._tag !== "Succeeded") return
+    assert.deepInclude(result.connection, { id: "c", mechanism: kernel, endpointName: "nse", state: "Up" })
+    assert.strictEqual(result.connection.path.index, 0)
+    assert.deepStrictEqual(result.connection.path.segments.map(({ name }) => name), ["client", "mgr", "nse"])
+    assert.deepInclude(manager.connection(), { id: "m1", state: "Up" })
+    assert.strictEqual(manager.connection()?.path.index, 1)
+  })
+
+  it("undoes what it began when the kernel refuses", () => {
+    const manager = play()
+    manager.offer("nse")
+    manager.send(ask(1))
+    manager.settle("RequestEndpoint")
+    assert.deepStrictEqual(tags(manager.settle("Plumb", 2)), ["CloseEndpoint"])
+    assert.deepStrictEqual(manager.ids(), [])
+    assert.deepStrictEqual(tags(manager.settle("CloseEndpoint")), ["Unplumb"])
+    assert.deepStrictEqual(tags(manager.settle("Unplumb")), ["ForgetRecord", "Reply"])
+    assert.strictEqual(manager.find("Reply").result._tag, "Failed")
+  })
+
+  it("tries the candidates in turn and fails with the last reason", () => {
+    const manager = play()
+    manager.offer("a", "b")
+    manager.send(ask(1))
+    const first = manager.find("RequestEndpoint").target.name
+    assert.deepStrictEqual(tags(manager.settle("RequestEndpoint", 1)), ["RequestEndpoint"])
+    assert.notStrictEqual(manager.find("RequestEndpoint").target.name, first)
+    assert.deepStrictEqual(tags(manager.settle("RequestEndpoint", 1)), ["Reply"])
+    assert.deepInclude(manager.find("Reply").result, { reason: "Unavailable" })
+  })
+
+  it.each([
+    ["an unknown service", client(), [], "NotFound"],
+    ["another payload", client({ payload: "IP" }), ["nse"], "NotFound"],
+    ["an endpoint that is not there", client({ endpointName: "x" }), ["nse"], "NotFound"],
+    ["another mechanism", client({ mechanism: { cls: "LOCAL", type: "MEMIF", parameters: {} } }), ["nse"], "Invalid"],
+    ["no path", client({ path: Model.emptyPath }), ["nse"], "Invalid"]
+  ])("refuses %s at once", (_, connection, endpoints, reason) => {
+    const manager = play()
+    if (endpoints.length > 0) manager.offer(...endpoints)
+    assert.deepStrictEqual(tags(manager.send(ask(1, connection))), ["Reply"])
+    const { result } = manager.find("Reply")
+    assert.strictEqual(result._tag === "Failed" ? result.reason : undefined, reason)
+  })
+
+  it("answers a close of nothing and sweeps what may be left", () => {
+    assert.deepStrictEqual(tags(play().send(close(1))), ["Sweep", "Reply"])
+  })
+})
+
+describe("nsmgr, up", () => {
+  it("refreshes with the mechanism of the endpoint and keeps its endpoint", () => {
+    const manager = standing()
+    manager.offer("aaa")
+    assert.deepStrictEqual(tags(manager.send(ask(2), 1_000)), ["RequestEndpoint"])
+    const { connection, target } = manager.find("RequestEndpoint")
+    assert.strictEqual(target.name, "nse")
+    assert.strictEqual(Model.interfaceName(connection), "service-abc")
+    manager.settle("RequestEndpoint", 0, 1_000)
+    const { cross, previous } = manager.find("Plumb")
+    assert.deepStrictEqual(previous, cross)
+    const commands = manager.settle("Plumb", 0, 1_000)
+    assert.deepStrictEqual(tags(commands), [
+      "Cancel",
+      "Cancel",
+      "WatchEndpoint",
+      "WatchLink",
+      "SaveRecord",
+      "Reply"
+    ])
+  })
+
+  it("gives a new policy a table and keeps the table of an old one", () => {
+    const manager = standing()
+    const policies = [{ from: vip, routes: [] }]
+    const context = { ...Model.emptyContext, ip: { ...Model.emptyIp, srcAddrs: [vip], policies } }
+    manager.send(ask(2, client({ context })))
+    manager.settle("RequestEndpoint")
+    manager.settle("Plumb")
+    const { table } = manager.find("Plumb").cross.client.policies[0] ?? assert.fail("a policy")
+    const second = { from: Cidr.unsafe("20.0.0.2/32"), routes: [] }
+    const more = { ...context, ip: { ...context.ip, policies: [second, ...policies] } }
+    manager.send(ask(3, client({ context: more })))
+    manager.settle("RequestEndpoint")
+    const { policies: tables } = manager.find("Plumb").cross.client
+    assert.strictEqual(tables.find(({ from }) => from === vip)?.table, table)
+    assert.strictEqual(new Set(tables.map(({ table }) => table)).size, 2)
+    assert.deepStrictEqual(manager.find("Plumb").cross.endpoint.routes, [])
+  })
+
+  it("goes down without touching the datapath when the endpoint fails a refresh, and up again with the next", () => {
+    const manager = standing()
+    manager.send(ask(2))
+    assert.deepStrictEqual(tags(manager.settle("RequestEndpoint", 1)), ["Reply"])
+    assert.strictEqual(manager.connection()?.state, "Down")
+    manager.establish()
+    assert.strictEqual(manager.connection()?.state, "Up")
+  })
+
+  it("leaves the old endpoint on a reselect and prefers another", () => {
+    const manager = standing()
+    manager.offer("nse", "other")
+    assert.deepStrictEqual(tags(manager.send(ask(2, client({ state: "ReselectRequested" })))), ["CloseEndpoint"])
+    assert.deepStrictEqual(tags(manager.settle("CloseEndpoint")), ["RequestEndpoint"])
+    assert.strictEqual(manager.find("RequestEndpoint").target.name, "other")
+    manager.settle("RequestEndpoint")
+    assert.strictEqual(manager.find("Plumb").previous?.alias, "nsm:mgr/c")
+    manager.settle("Plumb")
+    assert.strictEqual(manager.connection()?.endpointName, "other")
+  })
+
+  it("clears everything when a reselect finds nobody", () => {
+    const manager = standing()
+    manager.send(ask(2, client({ state: "ReselectRequested" })))
+    manager.settle("CloseEndpoint")
+    assert.deepStrictEqual(tags(manager.settle("RequestEndpoint", 1)), ["Unplumb"])
+    assert.deepStrictEqual(tags(manager.settle("Unplumb")), ["Cancel", "Cancel", "ForgetRecord", "Reply"])
+    assert.deepStrictEqual(manager.ids(), [])
+  })
+
+  it("closes by itself a request timeout before the client's token expires", () => {
+    const manager = standing()
+    manager.send({ _tag: "UnregisterEndpointRequested", reply: 9, name: "nse" })
+    assert.strictEqual(manager.wake(), 585_000)
+    assert.deepStrictEqual(tags(manager.send({ _tag: "Woken" }, 585_000)), ["CloseEndpoint"])
+    manager.settle("CloseEndpoint")
+    assert.deepStrictEqual(tags(manager.settle("Unplumb")), ["Cancel", "Cancel", "ForgetRecord"])
+    assert.isUndefined(manager.wake())
+  })
+
+  it("tells Down when the endpoint's monitor breaks, and keeps the datapath", () => {
+    const manager = standing()
+    assert.deepStrictEqual(tags(manager.settle("WatchEndpoint")), ["Cancel"])
+    assert.strictEqual(manager.connection()?.state, "Down")
+  })
+
+  it("relays a wish for a refresh", () => {
+    const manager = standing()
+    manager.settle("WatchEndpoint", 1)
+    assert.strictEqual(manager.connection()?.state, "RefreshRequested")
+  })
+
+  it("tells Down when a link vanished, and ends when the client's namespace did", () => {
+    const manager = standing()
+    assert.deepStrictEqual(manager.settle("WatchLink", 1), [])
+    assert.strictEqual(manager.connection()?.state, "Down")
+    assert.deepStrictEqual(tags(standing().settle("WatchLink", 0)), ["CloseEndpoint"])
+  })
+
+  it("ends when the new definition of the service no longer matches", () => {
+    const manager = standing()
+    const matches = [{ source: {}, destinations: [{ zone: "x" }], fallthrough: false }]
+    const commands = manager.send({ _tag: "RegisterServiceRequested", reply: 9, service: { ...service, matches } })
+    assert.deepStrictEqual(tags(commands), ["Answer", "CloseEndpoint"])
+  })
+
+  it("closes towards endpoint and kernel, then answers", () => {
+    const manager = standing()
+    assert.deepStrictEqual(tags(manager.send(close(2))), ["CloseEndpoint"])
+    assert.deepStrictEqual(tags(manager.settle("CloseEndpoint")), ["Unplumb"])
+    assert.deepStrictEqual(tags(manager.settle("Unplumb")), ["Cancel", "Cancel", "ForgetRecord", "Reply"])
+    assert.deepStrictEqual(manager.find("Reply"), { _tag: "Reply", reply: 2, result: { _tag: "Closed" } })
+  })
+
+  it("lets what arrives meanwhile wait in order", () => {
+    const manager = play()
+    manager.offer("nse")
+    manager.send(ask(1))
+    assert.deepStrictEqual(manager.send(close(2)), [])
+    assert.deepStrictEqual(manager.send(ask(3)), [])
+    manager.settle("RequestEndpoint")
+    assert.strictEqual(tags(manager.settle("Plumb")).at(-1), "CloseEndpoint")
+    manager.settle("CloseEndpoint")
+    assert.strictEqual(tags(manager.settle("Unplumb")).at(-1), "RequestEndpoint")
+    manager.settle("RequestEndpoint")
+    manager.settle("Plumb")
+    assert.strictEqual(manager.find("Reply").reply, 3)
+    assert.deepStrictEqual(manager.ids().length, 1)
+  })
+
+  it("replaces the connection of a client that lost its path", () => {
+    const manager = standing()
+    manager.send(ask(2))
+    assert.strictEqual(manager.find("RequestEndpoint").connection.id, "m1")
+    manager.settle("RequestEndpoint")
+    manager.settle("Plumb")
+    assert.deepStrictEqual(manager.ids(), ["m1"])
+  })
+})
+
+describe("nsmgr, restarted", () => {
+  it("sweeps what no record claims and adopts the rest", () => {
+    const manager = restarted()
+    assert.deepStrictEqual(tags(manager.last()), ["Sweep", "Plumb"])
+    assert.deepStrictEqual(manager.find("Sweep").keep, [manager.find("Plumb").cross])
+    assert.deepStrictEqual(tags(manager.settle("Plumb")), ["WatchEndpoint", "WatchLink"])
+    assert.strictEqual(manager.connection()?.state, "Up")
+  })
+
+  it("refreshes at the recorded endpoint before that has registered again", () => {
+    const manager = restarted()
+    manager.settle("Plumb")
+    assert.deepStrictEqual(tags(manager.send(ask(2))), ["RequestEndpoint"])
+    assert.strictEqual(manager.find("RequestEndpoint").target.url, "unix:///nse")
+  })
+
+  it("ends a connection whose namespace is gone", () => {
+    const manager = restarted()
+    assert.deepStrictEqual(tags(manager.settle("Plumb", 1)), ["CloseEndpoint"])
+    assert.deepStrictEqual(tags(manager.settle("CloseEndpoint")), ["Unplumb"])
+    assert.deepStrictEqual(tags(manager.settle("Unplumb")), ["ForgetRecord"])
+  })
+})

@@ -1,0 +1,262 @@
+/**
+ * Decides for a whole manager of one machine: the registry, and a circuit per connection.
+ *
+ *     records ──init──▶ Sweep, Plumb ...         registrations ──▶ Registry
+ *     requests, closes ──▶ Circuit[client id]    outcomes ──▶ the circuit that has the call
+ *
+ * 1. A client id has one circuit: a client that lost its path gets its connection replaced, never doubled (Meridio#584).
+ * 2. What a service's new definition no longer allows is closed.
+ * 3. Records are saved before the client is answered; after a restart they are adopted and the rest is swept.
+ * 4. Monitors and finds are projections of the state.
+ *
+ * Source: sdk, `chains/nsmgr`; the table of states is 6.3 and 6.4 of our notes on NSM.
+ */
+import { Result, Schema } from "effect"
+import * as Machine from "../Machine.ts"
+import * as Circuit from "./Circuit.ts"
+import * as CircuitState from "./CircuitState.ts"
+import * as Cross from "./Cross.ts"
+import * as Model from "./Model.ts"
+import * as Path from "./Path.ts"
+import * as Registry from "./Registry.ts"
+import * as Select from "./Select.ts"
+
+export const Settings = CircuitState.Settings
+export type Settings = typeof Settings.Type
+
+export const Input = Schema.Struct({ settings: Settings, records: Schema.Array(CircuitState.Record) })
+export type Input = typeof Input.Type
+
+export const State = Schema.Struct({
+  settings: Settings,
+  registry: Registry.State,
+  /** By client id. */
+  circuits: Schema.Record(Schema.String, CircuitState.State),
+  /** How many requests each service had; moves the round robin on. */
+  turns: Schema.Record(Schema.String, Schema.Natural),
+  nextCall: Machine.Call
+})
+export type State = typeof State.Type
+
+export const Event = Schema.TaggedUnion({
+  /** The connection is in the client's view; `freshId` is used if the manager does not know it yet. */
+  RequestRequested: {
+    reply: Schema.Natural,
+    freshId: Schema.String,
+    connection: Model.Connection,
+    preferences: Schema.Array(Model.Mechanism)
+  },
+  CloseRequested: { reply: Schema.Natural, freshId: Schema.String, connection: Model.Connection },
+  RegisterServiceRequested: { reply: Schema.Natural, service: Model.NetworkService },
+  UnregisterServiceRequested: { reply: Schema.Natural, name: Schema.String },
+  RegisterEndpointRequested: { reply: Schema.Natural, endpoint: Model.Endpoint },
+  UnregisterEndpointRequested: { reply: Schema.Natural, name: Schema.String },
+  ...CircuitState.outcomes
+})
+export type Event = typeof Event.Type
+
+export const Command = Schema.TaggedUnion({
+  ...CircuitState.commands,
+  /** Answers a registration. */
+  Answer: { reply: Schema.Natural, answer: Registry.Answer },
+  /** Removes everything of this manager from every namespace, except what the given connections need. */
+  Sweep: { keep: Schema.Array(Cross.Cross) }
+})
+export type Command = typeof Command.Type
+
+type Step = Machine.Step<State, Command>
+
+const init = ({ records, settings }: Input): Step => {
+  const circuits: Record<string, CircuitState.State> = {}
+  const commands: Array<Command> = [{ _tag: "Sweep", keep: records.map(({ cross }) => cross) }]
+  for (const [call, record] of records.entries()) {
+    const [circuit, more] = Circuit.restore(record, call)
+    circuits[Model.clientId(record.connection)] = circuit
+    commands.push(...more)
+  }
+  return [{ settings, registry: Registry.empty, circuits, turns: {}, nextCall: records.length }, commands]
+}
+
+const step = (state: State, event: Event | Machine.Woken, now: Machine.Millis): Step => {
+  switch (event._tag) {
+    case "RequestRequested":
+      return requested(state, event, now)
+    case "CloseRequested":
+      return closeRequested(state, event, now)
+    case "RegisterServiceRequested":
+      return serviceRegistered(state, event.reply, event.service, now)
+    case "UnregisterServiceRequested":
+      return registered(state, event.reply, Registry.unregisterService(state.registry, event.name))
+    case "RegisterEndpointRequested": {
+      const { endpointLifetimeMs } = state.settings
+      return registered(
+        state,
+        event.reply,
+        Registry.registerEndpoint(state.registry, event.endpoint, endpointLifetimeMs, now)
+      )
+    }
+    case "UnregisterEndpointRequested":
+      return registered(state, event.reply, Registry.unregisterEndpoint(state.registry, event.name))
+    case "EndpointAnswered":
+    case "EndpointRefused":
+    case "EndpointClosed":
+    case "PlumbSucceeded":
+    case "PlumbFailed":
+    case "UnplumbFinished":
+    case "EndpointChanged":
+    case "LinkLost": {
+      const found = Object.entries(state.circuits).find(([, circuit]) => waitsFor(circuit, event.call))
+      return found === undefined
+        ? Machine.stay(state)
+        : put(state, found[0], Circuit.settle(found[1], event, surroundings(state, found[0], now)))
+    }
+    case "Woken":
+      return woken(state, now)
+  }
+}
+
+const wake = ({ circuits, registry }: State): Machine.Millis | undefined =>
+  Machine.earliest(Registry.wake(registry), ...Object.values(circuits).map(Circuit.wake))
+
+const requested = (
+  state: State,
+  { connection, freshId, preferences, reply }: Extract<Event, { _tag: "RequestRequested" }>,
+  now: Machine.Millis
+): Step => {
+  const entered = enter(state, connection, freshId)
+  if (Result.isFailure(entered)) return [state, [refusal(reply, entered.failure)]]
+  const clientId = Model.clientId(entered.success)
+  const service = connection.networkService
+  const counted = { ...state, turns: { ...state.turns, [service]: (state.turns[service] ?? 0) + 1 } }
+  const circuit = state.circuits[clientId] ?? { id: entered.success.id, queue: [] }
+  const ask: CircuitState.Ask = { _tag: "Ask", reply, connection: entered.success, preferences }
+  return put(counted, clientId, Circuit.accept(circuit, ask, surroundings(state, clientId, now)))
+}
+
+const closeRequested = (
+  state: State,
+  { connection, freshId, reply }: Extract<Event, { _tag: "CloseRequested" }>,
+  now: Machine.Millis
+): Step => {
+  const entered = enter(state, connection, freshId)
+  if (Result.isFailure(entered)) return [state, [refusal(reply, entered.failure)]]
+  const clientId = Model.clientId(entered.success)
+  const circuit = state.circuits[clientId]
+  if (circuit !== undefined) {
+    return put(state, clientId, Circuit.accept(circuit, { _tag: "End", reply }, surroundings(state, clientId, now)))
+  }
+  return [state, [{ _tag: "Sweep", keep: crosses(state) }, { _tag: "Reply", reply, result: { _tag: "Closed" } }]]
+}
+
+/** The connection in the manager's view, under the id that the manager has for the client. */
+const enter = (
+  { circuits, settings }: State,
+  connection: Model.Connection,
+  freshId: string
+): Result.Result<Model.Connection, string> =>
+  Result.flatMap(Path.enter({ name: settings.name, freshId }, connection), (entered) => {
+    if (entered.path.index !== 1) return Result.fail("a request needs a path with the segment of the client")
+    const known = circuits[Model.clientId(entered)]
+    return Result.succeed(known === undefined ? entered : Path.rename(known.id, entered))
+  })
+
+const registered = (state: State, reply: number, [registry, answer]: Registry.Outcome): Step => [
+  registry === state.registry ? state : { ...state, registry },
+  [{ _tag: "Answer", reply, answer }]
+]
+
+/** Takes the definition in and ends what it no longer allows. */
+const serviceRegistered = (state: State, reply: number, service: Model.NetworkService, now: Machine.Millis): Step => {
+  const first = registered(state, reply, Registry.registerService(state.registry, service))
+  return Object.entries(state.circuits)
+    .filter(([, { standing }]) => standing !== undefined && !isAllowed(first[0].registry, service.name, standing))
+    .reduce<Step>(([before, commands], [clientId, circuit]) => {
+      const [after, more] = put(
+        before,
+        clientId,
+        Circuit.accept(circuit, { _tag: "End" }, surroundings(before, clientId, now))
+      )
+      return [after, [...commands, ...more]]
+    }, first)
+}
+
+/** An endpoint that is not registered (any more) is nothing the definition decides about. */
+const isAllowed = (
+  { endpoints, services }: Registry.State,
+  name: string,
+  { connection, target }: CircuitState.Standing
+): boolean => {
+  const service = services[name]
+  const endpoint = endpoints[target.name]
+  return connection.networkService !== name || service === undefined || endpoint === undefined
+    || Select.matching(service, [endpoint], connection.labels).length > 0
+}
+
+const woken = (state: State, now: Machine.Millis): Step => {
+  const registry = Registry.expire(state.registry, now)
+  const first: Step = registry === state.registry ? Machine.stay(state) : [{ ...state, registry }, []]
+  return Object.entries(state.circuits).reduce<Step>(([before, commands], [clientId, circuit]) => {
+    const [after, more] = put(before, clientId, Circuit.woken(circuit, surroundings(before, clientId, now)))
+    return [after, more.length === 0 ? commands : [...commands, ...more]]
+  }, first)
+}
+
+/** Keeps the circuit after its step, or forgets it when nothing is left of it. */
+const put = (state: State, clientId: string, [circuit, commands]: Circuit.Step): Step => {
+  const before = state.circuits[clientId]
+  if (circuit === before) return [state, commands]
+  const circuits = { ...state.circuits, [clientId]: circuit }
+  if (Circuit.isAbsent(circuit)) delete circuits[clientId]
+  return [{ ...state, circuits, nextCall: state.nextCall + Circuit.callsIn(commands) }, commands]
+}
+
+const surroundings = (state: State, clientId: string, now: Machine.Millis): Circuit.Surroundings => ({
+  settings: state.settings,
+  registry: state.registry,
+  turns: state.turns,
+  taken: (netns) =>
+    new Set(
+      Object.entries(state.circuits)
+        .filter(([other]) => other !== clientId)
+        .flatMap(([, circuit]) => crossesOf(circuit))
+        .filter(({ client }) => client.netns === netns)
+        .flatMap(Cross.tablesOf)
+    ),
+  now,
+  call: state.nextCall
+})
+
+const crosses = ({ circuits }: State): ReadonlyArray<Cross.Cross> => Object.values(circuits).flatMap(crossesOf)
+
+const crossesOf = ({ standing, work }: CircuitState.State): ReadonlyArray<Cross.Cross> => [
+  ...(standing === undefined ? [] : [standing.cross]),
+  ...(work !== undefined && "cross" in work ? [work.cross] : [])
+]
+
+const waitsFor = ({ standing, work }: CircuitState.State, call: number): boolean =>
+  work?.call === call || standing?.endpointWatch === call || standing?.linkWatch === call
+
+const refusal = (reply: number, message: string): Command => ({
+  _tag: "Reply",
+  reply,
+  result: { _tag: "Failed", reason: "Invalid", message }
+})
+
+export const machine = Machine.make<Input, State, Event, Command>({
+  name: "nsmgr",
+  Input,
+  State,
+  Event,
+  Command,
+  init,
+  step,
+  wake
+})
+
+/** The connections that stand, by manager-side id, as a monitor tells them. */
+export const connections = ({ circuits }: State): { readonly [id: string]: Model.Connection } =>
+  Object.fromEntries(
+    Object.values(circuits).flatMap(({ id, standing, work }) =>
+      standing === undefined || work?._tag === "Parting" || work?._tag === "Clearing" ? [] : [[id, standing.connection]]
+    )
+  )
