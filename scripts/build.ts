@@ -1,0 +1,35 @@
+/**
+ * Builds `dist/`: the `sluice` command with one lazily loaded chunk per subcommand, and `core/` as a library with types.
+ *
+ * Native add-ons stay outside of the bundle: they are resolved from node_modules at run time.
+ */
+import { execFileSync } from "node:child_process"
+import { chmod, readdir, rm, stat } from "node:fs/promises"
+import { build } from "rolldown"
+
+const started = Date.now()
+await rm("dist", { recursive: true, force: true })
+execFileSync("buf", ["generate"], { stdio: "inherit" })
+
+await build({
+  input: { sluice: "shells/cli/Main.ts" },
+  platform: "node",
+  external: ["koffi", "netlink"],
+  output: {
+    dir: "dist",
+    format: "esm",
+    minify: true,
+    entryFileNames: "[name].mjs",
+    chunkFileNames: "chunks/[name]-[hash].mjs"
+  }
+})
+await chmod("dist/sluice.mjs", 0o755)
+
+// The library keeps its modules, so that a user's own bundler drops what is not imported.
+execFileSync("tsc", ["-p", "scripts/tsconfig.library.json"], { stdio: "inherit" })
+
+let total = 0
+for (const file of (await readdir("dist", { recursive: true })).filter((name) => name.endsWith(".mjs"))) {
+  total += (await stat(`dist/${file}`)).size
+}
+process.stdout.write(`dist/sluice.mjs: ${Math.round(total / 1024)} kB with its chunks, ${Date.now() - started} ms\n`)
