@@ -34,6 +34,8 @@ export interface Pods {
   readonly hub: Pod
   readonly all: () => ReadonlyArray<Pod>
   readonly add: (name: string) => Effect.Effect<Pod, Host.HostError>
+  /** A pod that stands for something outside of the cluster: without the cluster network. */
+  readonly addOutside: (name: string) => Effect.Effect<Pod, Host.HostError>
   /** Puts a bridge with addresses into a pod. */
   readonly addBridge: (
     hub: Pod,
@@ -96,10 +98,11 @@ export const make = (prefix: string): Effect.Effect<Pods, Host.HostError, Scope.
           yield* Host.ip([
             ["link", "set", "lo", "up"],
             ["route", "add", "default", "via", hub.v4],
-            ["-6", "route", "add", "default", "via", hub.v6]
+            ["route", "add", "::/0", "via", hub.v6]
           ], pod.namespace)
           return pod
         }),
+      addOutside: (name) => Effect.tap(create(name), (pod) => Host.ip([["link", "set", "lo", "up"]], pod.namespace)),
       addBridge: (pod, name, addresses) => Effect.as(bridge(pod, name, addresses), { hub: pod, bridge: name }),
       attach
     }

@@ -54,8 +54,8 @@ export const start = (ground: Ground, layout: Layout): Effect.Effect<Trench, Hos
   Effect.gen(function*() {
     const { pods } = ground
     const { namespace, trench } = layout
-    const client = yield* pods.add(`${trench}-client`)
-    const gateway = yield* pods.add(`${trench}-gateway`)
+    const client = yield* pods.addOutside(`${trench}-client`)
+    const gateway = yield* pods.addOutside(`${trench}-gateway`)
     const control = yield* pods.add(`${trench}-control`)
     yield* connectClient(client, gateway, layout)
     const segments = new Map<string, Pods.Segment>()
@@ -243,7 +243,7 @@ const connectClient = (client: Pods.Pod, gateway: Pods.Pod, layout: Layout): Eff
       ...clientLink.client.map((address) => ["addr", "add", address, "dev", "gw0", ...nodad(address)]),
       ...sources.map((address) => ["addr", "add", address, "dev", "gw0", ...nodad(address)]),
       ["route", "replace", "default", "via", bare(clientLink.gateway[0])],
-      ["-6", "route", "replace", "default", "via", bare(clientLink.gateway[1])]
+      ["route", "replace", "::/0", "via", bare(clientLink.gateway[1])]
     ], client.namespace)
     yield* Host.ip([
       ["link", "set", "client0", "up"],
