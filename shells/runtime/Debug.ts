@@ -2,24 +2,57 @@
  * What `--debug` prints: one line of JSON about the machine as the process sees it, with the keys of Meridio pkg/debug.
  * Of the environment it shows the variables of the program only, with secrets hidden.
  */
+import { Effect } from "effect"
 import { readdir, readFile, readlink } from "node:fs/promises"
 import * as os from "node:os"
 import { basename } from "node:path"
+import { Kernel } from "../../core/net/index.ts"
 import { version } from "./Version.ts"
 
 /** The report, ready to be printed. */
-export const report = async (environment: { readonly [name: string]: string }): Promise<string> =>
-  JSON.stringify({
+export const report = async (environment: { readonly [name: string]: string }): Promise<string> => {
+  const links = await interfaces()
+  const indexOf = (name: string | undefined) => links.find((link) => link.name === name)?.index ?? 0
+  const { neighbours, routes, rules } = await snapshot()
+  return JSON.stringify({
     version: "v0.0.1",
     "meridio-version": version,
     "unix-time": Math.floor(Date.now() / 1000),
-    "network-interfaces": await interfaces(),
+    "network-interfaces": links,
+    rules: rules.map(({ from, mark, priority, table }) => ({
+      table,
+      priority,
+      mark: mark ?? 0,
+      source: from ?? "",
+      destination: ""
+    })),
+    route: routes.map(({ destination, hops, table }) => ({
+      table,
+      "interface-index": indexOf(hops[0]?.link),
+      destination,
+      nexthops: hops.map(({ via }) => via ?? ""),
+      gateway: hops.length === 1 ? hops[0]?.via ?? "" : ""
+    })),
+    neighbors: neighbours.map(({ ip, link, mac, permanent }) => ({
+      ip,
+      mac: mac ?? "",
+      state: permanent ? "permanent" : "dynamic",
+      "interface-index": indexOf(link)
+    })),
     system: {
       "cpu-info": os.cpus().map(({ model, speed }) => ({ model, "speed-mhz": speed })),
       "host-info": { hostname: os.hostname(), os: os.type(), kernel: os.release(), architecture: os.machine() }
     },
     "environment-variables": environment
   })
+}
+
+/** What the kernel tells; nothing if it cannot be asked, as a report is better than none. */
+const snapshot = async (): Promise<Kernel.Snapshot> => {
+  const { Netlink } = await import("../netlink/Netlink.ts")
+  const read = Effect.flatMap(Netlink, (netlink) => netlink.snapshot).pipe(Effect.provide(Netlink.layer))
+  return Effect.runPromise(Effect.orElseSucceed(read, () => Kernel.empty))
+}
 
 const root = "/sys/class/net"
 

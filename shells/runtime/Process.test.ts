@@ -116,6 +116,9 @@ describe("Process", () => {
         "meridio-version",
         "unix-time",
         "network-interfaces",
+        "rules",
+        "route",
+        "neighbors",
         "system",
         "environment-variables"
       ])
