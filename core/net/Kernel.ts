@@ -89,6 +89,7 @@ export const Operation = Schema.TaggedUnion({
   /** Brings a link up or down. */
   SetLinkUp: { link: LinkName, up: Schema.Boolean },
   SetLinkMtu: { link: LinkName, mtu: Schema.Natural },
+  /** The kernel also forgets all neighbours of the link, even when it has this address already. */
   SetLinkMac: { link: LinkName, mac: Mac },
   SetLinkAlias: { link: LinkName, alias: Schema.String },
   /** Makes the link a port of a bridge; without a master it becomes free. */
@@ -97,6 +98,7 @@ export const Operation = Schema.TaggedUnion({
   DeleteLink: { link: LinkName },
   /** IPv6 addresses are added without duplicate address detection, so that they answer at once. */
   AddAddress: { link: LinkName, cidr: Cidr },
+  /** With the last IPv4 address of a link the kernel deletes the IPv4 routes through it. */
   DeleteAddress: { link: LinkName, cidr: Cidr },
   /** The identity of a rule is all its fields, the priority too. */
   AddRule: { rule: Rule },

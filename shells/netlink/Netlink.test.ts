@@ -318,6 +318,17 @@ describe("Netlink", () => {
       )
     }))
 
+  it.live("is a layer for a namespace, or for the own one", () =>
+    Effect.gen(function*() {
+      const path = yield* Namespace.scoped(`sl-nl-${process.pid}-${counter++}`)
+      const names = Effect.flatMap(Netlink.Netlink, (netlink) => netlink.snapshot).pipe(
+        Effect.map((snapshot) => snapshot.links.map((link) => link.name))
+      )
+      assert.deepStrictEqual(yield* Effect.provide(names, Netlink.Netlink.layerIn(path)), ["lo"])
+      const own = sh("/proc/self/ns/net", "ls /sys/class/net").trim().split(/\s+/)
+      assert.includeMembers([...yield* Effect.provide(names, Netlink.Netlink.layer)], own)
+    }))
+
   it.live("fails to open a namespace that is none", () =>
     Effect.gen(function*() {
       const absent = yield* Effect.flip(Netlink.make("/run/netns/sl-absent"))
