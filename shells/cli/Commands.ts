@@ -15,5 +15,9 @@ export const commands: { readonly [name: string]: Subcommand } = {
   lab: {
     summary: "Builds a whole trench on this machine and sends real traffic through it.",
     load: () => import("../lab/Main.ts")
+  },
+  replay: {
+    summary: "Runs a recording of a process again and says whether it decides the same.",
+    load: () => import("../replay/Main.ts")
   }
 }

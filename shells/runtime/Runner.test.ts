@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Cause, Deferred, Effect, Exit, Queue, Stream } from "effect"
+import { Cause, Deferred, Effect, Exit, Queue, Result, Stream } from "effect"
 import { TestClock } from "effect/testing"
 import * as fs from "node:fs"
 import * as os from "node:os"
@@ -108,9 +108,16 @@ describe("Runner", () => {
       })).pipe(Effect.provideService(FlightRecorder.FlightRecorder, FlightRecorder.toFolder(folder)))
 
       const [file] = fs.readdirSync(folder)
-      const lines = Tape.read(fs.readFileSync(path.join(folder, file ?? ""), "utf8"))
+      const text = fs.readFileSync(path.join(folder, file ?? ""), "utf8")
+      const lines = Result.getOrThrow(Tape.read(text))
       const report = Tape.replay(phone, lines)
       assert.deepStrictEqual(report, { _tag: "Same", events: 602, states: 3, state: { phase: "closed", call: 300 } })
+
+      assert.strictEqual(Result.getOrThrow(Tape.read(text.slice(0, -5))).length, lines.length - 1)
+      assert.deepStrictEqual(
+        Tape.read(`${text}?\n${text}`),
+        Result.fail(`line ${lines.length + 1} is not a line of a recording`)
+      )
 
       const other = { ...phone, step: (state: State): Step => [state, []] }
       assert.strictEqual(Tape.replay(other, lines)._tag, "Differs")

@@ -27,17 +27,26 @@ export const encoder = <Input, State, Event extends Machine.Tagged, Command exte
 }
 
 /**
- * Reads the text of a tape. A line that cannot be read ends it: a process that was killed leaves its last line cut.
+ * Reads the text of a tape. The last line may be cut, as the death of a process leaves it; anything else that cannot be
+ * read is refused with its number.
  */
-export const read = (text: string): ReadonlyArray<Line> => {
+export const read = (text: string): Result.Result<ReadonlyArray<Line>, string> => {
   const lines: Array<Line> = []
-  for (const line of text.split("\n")) {
+  const texts = text.split("\n").filter((line) => line !== "")
+  for (const [index, line] of texts.entries()) {
     const decoded = decodeLine(line)
-    if (Result.isFailure(decoded)) break
-    lines.push(decoded.success)
+    if (Result.isSuccess(decoded)) lines.push(decoded.success)
+    else if (index < texts.length - 1) return Result.fail(`line ${index + 1} is not a line of a recording`)
   }
-  return lines
+  const [head] = lines
+  return head !== undefined && "machine" in head
+    ? Result.succeed(lines)
+    : Result.fail("it does not begin with the head of a recording")
 }
+
+/** The name of the machine that a tape is of. */
+export const machineOf = ([head]: ReadonlyArray<Line>): string =>
+  head !== undefined && "machine" in head ? head.machine : ""
 
 const decodeLine = Schema.decodeUnknownResult(Schema.fromJsonString(Line))
 

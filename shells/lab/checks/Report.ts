@@ -5,6 +5,7 @@ import type { Trench } from "../Trench.ts"
 import * as Changes from "./Changes.ts"
 import type { Check } from "./Check.ts"
 import * as Faults from "./Faults.ts"
+import * as Recordings from "./Recordings.ts"
 import * as Traffic from "./Traffic.ts"
 
 export interface Result {
@@ -25,7 +26,7 @@ export interface Report {
 }
 
 /** In the order in which they run: the later ones count on a trench that works. */
-const checks: ReadonlyArray<Check> = [...Traffic.checks, ...Changes.checks, ...Faults.checks]
+const checks: ReadonlyArray<Check> = [...Traffic.checks, ...Changes.checks, ...Faults.checks, ...Recordings.checks]
 
 /** Runs every check on every trench; names carry the trench when there are several. */
 export const run = (lab: Lab, print: (line: string) => void): Effect.Effect<Report> =>
