@@ -1,7 +1,13 @@
 /** The frontend: attracts the traffic of VIPs by BIRD and keeps their egress on the way to the gateways. */
 export * as Admission from "./Admission.ts"
+export * as Announcement from "./Announcement.ts"
 export * as BirdConfig from "./BirdConfig.ts"
 export * as BirdOutput from "./BirdOutput.ts"
 export * as Connectivity from "./Connectivity.ts"
+export * as Frontend from "./Frontend.ts"
+export * as Keeper from "./Keeper.ts"
 export * as Model from "./Model.ts"
+export * as Monitor from "./Monitor.ts"
+export * as Report from "./Report.ts"
 export * as Rules from "./Rules.ts"
+export * as Speaker from "./Speaker.ts"

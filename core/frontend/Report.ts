@@ -1,0 +1,46 @@
+/** What the operator is told: each mistake once while it lasts, and how the gateways fare when that changes. */
+import { Equal, Schema } from "effect"
+import * as BirdConfig from "./BirdConfig.ts"
+import type { Connectivity } from "./Connectivity.ts"
+import type { Attractor, Secret } from "./Model.ts"
+import type * as Speaker from "./Speaker.ts"
+
+const Report = Schema.TaggedStruct("Report", {
+  level: Schema.Literals(["Info", "Warning", "Error"]),
+  message: Schema.String
+})
+export type Report = typeof Report.Type
+
+export const report = (level: Report["level"], message: string): Report => ({ _tag: "Report", level, message })
+
+/** Everything that is wrong now: parts of the attractor, passwords, a refused configuration. */
+export const complaints = (
+  attractor: Attractor,
+  secrets: ReadonlyArray<Secret>,
+  { process }: Speaker.State
+): ReadonlyArray<string> => {
+  const refusal = process._tag === "Up" && process.change._tag === "Refused" ? process.change : undefined
+  const culprit = refusal && (BirdConfig.culprit(refusal.config.text, refusal.message) ?? "the new one")
+  return [
+    ...attractor.rejected.map(({ item, reason }) => `${item} is left out: ${reason}`),
+    ...BirdConfig.missingPasswords(attractor.gateways, secrets)
+      .map(({ gateway, reason }) => `gateway ${gateway} is left out: ${reason}`),
+    ...(refusal ? [`BIRD keeps its configuration because of ${culprit}: ${refusal.message}`] : [])
+  ]
+}
+
+/** The status of all gateways, if one of them or the whole went up or down. */
+export const sessions = (before: Connectivity, after: Connectivity): ReadonlyArray<Report> => {
+  if (Equal.equals(ups(before), ups(after))) return []
+  const gateways = after.gateways.map(({ detail, gateway, up }) => `${gateway} ${up ? "up" : `down (${detail})`}`)
+  const reach = after.connected ? "the outside is reachable" : "the outside is not reachable"
+  return [report(
+    after.gateways.every(({ up }) => up) ? "Info" : "Error",
+    `${reach}: ${gateways.join(", ") || "no gateways"}`
+  )]
+}
+
+const ups = ({ connected, gateways }: Connectivity) => ({
+  connected,
+  gateways: gateways.map(({ gateway, up }) => ({ gateway, up }))
+})
