@@ -66,6 +66,13 @@ export const render = (input: Input): Config => {
   return { text, announces, passwords: uniqueUses(uses) }
 }
 
+/** The same configuration with nothing announced. */
+export const silence = (config: Config): Config => ({
+  ...config,
+  text: config.text.replace(/^protocol static 'VIP[46]' \{\n(?: .*\n)*\}\n/gm, ""),
+  announces: []
+})
+
 /** Gateways left without a protocol because of their password, with the reason. */
 export const missingPasswords = (
   gateways: ReadonlyArray<Gateway>,

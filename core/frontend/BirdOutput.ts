@@ -54,7 +54,7 @@ export const protocols = (text: string): Result.Result<ReadonlyArray<Protocol>, 
       rows.push(routes === undefined ? last : { ...last, routes })
       continue
     }
-    const found = /^(\S+)\s+(\S+)\s+(\S+)\s+(up|start|down|stop|flush)\s+(\S+)\s*(.*?)\s*$/.exec(line)
+    const found = /^(\S+)\s+(\S+)\s+(\S+)\s+(up|start|down|stop|flush)\s+([\d-]+ [\d:.]+|\S+)\s*(.*?)\s*$/.exec(line)
     if (found === null) return expected("name, proto, table, state, since and info of a protocol", line)
     const [, name = "", kind = "", , state = "", , info = ""] = found
     rows.push({ name, kind, state, info })

@@ -255,14 +255,20 @@ const settleLoadBalancer = (state: State, now: Machine.Millis): Step =>
     ? [{ ...state, loadBalancer: { _tag: "NotForwarding" } }, []]
     : Machine.stay(state)
 
-const settleConnectivity = (state: State, now: Machine.Millis): Step => {
+const settleMonitor = (state: State, now: Machine.Millis): Step => {
   const birdUp = state.speaker.process._tag === "Up"
-  const { protocols, sessions } = birdUp ? state.monitor : Monitor.initial
+  const [monitor, commands] = Monitor.settle(state.monitor, birdUp, state.settings, now, state.nextCall)
+  return monitor === state.monitor ? Machine.stay(state) : asked({ ...state, monitor }, commands)
+}
+
+const settleConnectivity = (state: State, now: Machine.Millis): Step => {
+  const { protocols, sessions } = state.monitor
   const connectivity = Connectivity.judge(gatewaysOf(state), protocols, sessions)
   if (Equal.equals(connectivity, state.connectivity)) return Machine.stay(state)
   const lost = state.connectivity.connected && !connectivity.connected
   const monitor = lost ? Monitor.pause(state.monitor, state.settings, now) : state.monitor
-  return [{ ...state, connectivity, monitor }, Report.sessions(state.connectivity, connectivity)]
+  const reports = state.phase._tag === "Running" ? Report.sessions(state.connectivity, connectivity) : []
+  return [{ ...state, connectivity, monitor }, reports]
 }
 
 const settleKeeper = (state: State, now: Machine.Millis): Step => {
@@ -280,12 +286,6 @@ const settleSpeaker = (state: State, now: Machine.Millis): Step => {
   const wish = { run: wantsBird(state, config), base: baseConfig(state), config }
   const [speaker, commands] = Speaker.settle(state.speaker, wish, now, state.nextCall)
   return speaker === state.speaker ? Machine.stay(state) : asked({ ...state, speaker }, commands)
-}
-
-const settleMonitor = (state: State, now: Machine.Millis): Step => {
-  const birdUp = state.speaker.process._tag === "Up"
-  const [monitor, commands] = Monitor.settle(state.monitor, birdUp, state.settings, now, state.nextCall)
-  return monitor === state.monitor ? Machine.stay(state) : asked({ ...state, monitor }, commands)
 }
 
 const settleEgress = (state: State): Step => {
@@ -334,9 +334,9 @@ const settlePhase = (state: State, now: Machine.Millis): Step => {
 
 const parts: ReadonlyArray<(state: State, now: Machine.Millis) => Step> = [
   settleLoadBalancer,
+  settleMonitor,
   settleConnectivity,
   settleSpeaker,
-  settleMonitor,
   settleKeeper,
   settleEgress,
   settleAnnouncement,

@@ -103,7 +103,8 @@ export type Secret = typeof Secret.Type
 
 /** What a BIRD configuration depends on besides the attractor; fixed for the life of the process. */
 export const BirdSettings = Schema.Struct({
-  routerId: Ip.Ip,
+  /** An IPv4 address, whatever it belongs to; 0.0.0.0 is none. */
+  routerId: Ip.Ip.check(Schema.makeFilter((ip) => Ip.family(ip) === "v4" && ip !== "0.0.0.0")),
   externalInterface: InterfaceName,
   /** Next hops of VRRP mode: then nothing is imported from gateways. */
   vrrps: Schema.Array(Ip.Ip),

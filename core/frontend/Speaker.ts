@@ -7,13 +7,17 @@
  * 1. BIRD always starts with the base configuration, which announces nothing and cannot be wrong; the wanted one follows
  *    at once. So no configuration can keep BIRD from running.
  * 2. At most one configure is in flight; of several wishes the last is applied.
- * 3. A refused configuration leaves the running one in place and is not tried again until the wish changes.
+ * 3. A refused configuration leaves the running one in place and is not tried again until the wish changes. Only what
+ *    must no longer be announced is taken out of the running one.
  * 4. `announced` covers everything BIRD may be announcing, also while an outcome is unknown.
  */
 import { Equal, Schema } from "effect"
 import * as Machine from "../Machine.ts"
 import type { Cidr } from "../net/index.ts"
-import { Config } from "./BirdConfig.ts"
+import * as BirdConfig from "./BirdConfig.ts"
+
+const Config = BirdConfig.Config
+type Config = BirdConfig.Config
 
 export const State = Schema.Struct({
   /** Starts and exits since the last stable run. */
@@ -138,12 +142,7 @@ export const settle = (state: State, wish: Wish, now: Machine.Millis, call: numb
         const { run } = process
         return [{ ...state, process: { _tag: "Stopping", run, call } }, [{ _tag: "StopBird", call, run }]]
       }
-      return isOutdated(process, wish.config, now)
-        ? [
-          { ...state, process: { ...process, ...uncertainty(process), change: configuring(call, wish.config) } },
-          [{ _tag: "ConfigureBird", call, config: wish.config }]
-        ]
-        : Machine.stay(state)
+      return configure(state, process, due(process, wish.config, now), call)
     case "Stopping":
       return Machine.stay(state)
   }
@@ -169,19 +168,25 @@ export const runs = ({ process }: State, config: Config): boolean =>
 
 type Up = Extract<State["process"], { _tag: "Up" }>
 
-const configuring = (call: number, config: Config): Up["change"] => ({ _tag: "Configuring", call, config })
+const configure = (state: State, up: Up, config: Config | undefined, call: number): Machine.Step<State, Command> =>
+  config === undefined ? Machine.stay(state) : [
+    { ...state, process: { ...up, ...uncertainty(up), change: { _tag: "Configuring", call, config } } },
+    [{ _tag: "ConfigureBird", call, config }]
+  ]
 
-const isOutdated = ({ applied, change }: Up, wanted: Config, now: Machine.Millis): boolean => {
+/** The configuration that BIRD should be given now, if any. */
+const due = ({ applied, change }: Up, wanted: Config, now: Machine.Millis): Config | undefined => {
   switch (change._tag) {
     case "None":
-      return !Equal.equals(applied, wanted)
+      return Equal.equals(applied, wanted) ? undefined : wanted
     case "Configuring":
-      return false
-    case "Refused":
-      // The text that was refused stays refused; the one that runs needs no application.
-      return !Equal.equals(change.config, wanted) && !Equal.equals(applied, wanted)
+      return undefined
     case "Uncertain":
-      return now >= change.at
+      return now < change.at ? undefined : wanted
+    case "Refused":
+      // A mistake in a gateway must not keep VIPs announced: they are taken out of the configuration that runs.
+      if (!Equal.equals(change.config, wanted)) return Equal.equals(applied, wanted) ? undefined : wanted
+      return applied.announces.every((vip) => wanted.announces.includes(vip)) ? undefined : BirdConfig.silence(applied)
   }
 }
 
