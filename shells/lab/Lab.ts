@@ -12,6 +12,7 @@ import * as Host from "./Host.ts"
 import * as Pods from "./Pods.ts"
 import type { Program } from "./Program.ts"
 import * as RouterBird from "./RouterBird.ts"
+import * as RouterFrr from "./RouterFrr.ts"
 import * as Target from "./Target.ts"
 import * as Topology from "./Topology.ts"
 import * as Trench from "./Trench.ts"
@@ -64,7 +65,7 @@ export const start = (
       NSM_STATE_PATH: path.join(folder, "nsm-state"),
       NSM_MAX_TOKEN_LIFETIME: `${Trench.lifetimes.tokenS}s`
     })
-    const startRouter = options.gateway === "bird" ? RouterBird.start : RouterBird.start
+    const startRouter = options.gateway === "bird" ? RouterBird.start : RouterFrr.start
     const trenches = yield* Effect.forEach(
       layouts,
       (layout) => Trench.start({ pods, folder, manifests, nsmSocket, startRouter }, layout)
