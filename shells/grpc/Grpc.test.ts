@@ -47,14 +47,15 @@ for (const kind of ["a unix socket", "TCP"]) {
           ...quiet,
           open: (request, call) =>
             Effect.map(Greeting, ({ word }) => {
-              seen.push(request.conduit?.trench?.name, call.metadata["token"], word)
+              const leftMs = (call.deadline ?? 0) - Date.now()
+              seen.push(request.conduit?.trench?.name, call.metadata["token"], word, leftMs > 4000 && leftMs <= 5000)
               return {}
             })
         })]
       }).pipe(Effect.provideService(Greeting, { word: "hello" }))
       const client = yield* Client.make({ target: server.target, metadata: Effect.succeed({ token: "x" }) })
-      yield* client.call(TapDefinition, "open", stream)
-      assert.deepStrictEqual(seen, ["t", "x", "hello"])
+      yield* client.call(TapDefinition, "open", stream, { timeoutMs: 5000 })
+      assert.deepStrictEqual(seen, ["t", "x", "hello", true])
     }))
 }
 

@@ -19,8 +19,10 @@ import * as Socket from "./Socket.ts"
 export interface Call {
   /** Text metadata of the request; of repeated keys the first value. */
   readonly metadata: { readonly [key: string]: string }
-  /** Who calls, for logs: an IP address with port, or `unix`. */
+  /** Who calls, for logs: an IP address with port, or `unknown` on a unix socket. */
   readonly peer: string
+  /** When the caller stops waiting, in milliseconds since the Unix epoch; undefined if never. */
+  readonly deadline: number | undefined
 }
 
 type Handler<D extends Definition.Definition, K extends keyof D["methods"], R> = K extends Definition.UnaryNames<D>
@@ -216,12 +218,13 @@ const write = (call: grpc.ServerWritableStream<unknown, unknown>, message: unkno
     return Effect.sync(() => call.off("drain", drained))
   })
 
-const describe = (call: { readonly metadata: grpc.Metadata; getPeer(): string }): Call => {
+const describe = (call: grpc.ServerUnaryCall<unknown, unknown> | grpc.ServerWritableStream<unknown, unknown>): Call => {
   const metadata: { [key: string]: string } = {}
   for (const [key, value] of Object.entries(call.metadata.getMap())) {
     if (typeof value === "string") metadata[key] = value
   }
-  return { metadata, peer: call.getPeer() }
+  const deadline = Number(call.getDeadline())
+  return { metadata, peer: call.getPeer(), deadline: Number.isFinite(deadline) ? deadline : undefined }
 }
 
 const toStatus = (cause: Cause.Cause<GrpcError.GrpcError>): { readonly code: number; readonly details: string } => {
