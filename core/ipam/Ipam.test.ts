@@ -165,6 +165,16 @@ describe("Ipam", () => {
     ])
   })
 
+  it("believes a list without conduits only when it stands", () => {
+    const before = play(saved(0), conduits("a"), saved(1), conduits())
+    assert.strictEqual(Ipam.machine.wake(before.state), 9_000)
+    const [kept, none] = Ipam.machine.step(before.state, conduits("a"), 7_000)
+    assert.deepStrictEqual([Ipam.machine.wake(kept), none], [120_000, []])
+    const [emptied, commands] = Ipam.machine.step(before.state, { _tag: "Woken" }, 9_000)
+    assert.deepStrictEqual(commands.map(read), ["Persist 2: -/a"])
+    assert.strictEqual(Ipam.machine.step(emptied, conduits(), 10_000)[0], emptied)
+  })
+
   it("takes leases back that nobody renews", () => {
     const { log, now, state } = play(saved(0), conduits("a"), saved(1), allocate(0, "a", "x"), saved(2))
     assert.strictEqual(log.length, 4)
@@ -208,7 +218,6 @@ machineLaws(Ipam.machine, {
     command._tag === "Persist" ? [saved(command.call), failed(command.call)] : [],
   close: {
     event: { _tag: "CloseRequested" },
-    isClosed: ({ closing, store, waiting }) =>
-      closing && waiting.length === 0 && store._tag !== "Saving" && store._tag !== "Retrying"
+    isClosed: (state) => Ipam.isClosed(state) && state.waiting.length === 0
   }
 })

@@ -10,6 +10,8 @@
  * 3. While storing fails nothing is leased and everybody is refused; what was decided is stored again every second.
  * 4. A request for an unknown conduit waits until the conduit is listed or the caller leaves; no other request waits.
  * 5. The leased conduits are the listed ones, as far as they fit; before the first list they are the stored ones.
+ * 6. A list without any conduit takes effect only when it stands for 5 s: the original NSP sends one after its restart,
+ *    before it has read its configuration.
  */
 import { Array, Result, Schema } from "effect"
 import * as Machine from "../Machine.ts"
@@ -39,6 +41,8 @@ export const State = Schema.Struct({
   leases: Schema.Struct({ v4: Schema.optionalKey(Leases.Leases), v6: Schema.optionalKey(Leases.Leases) }),
   /** The conduits of the last list. */
   listed: Schema.optionalKey(Schema.Array(Schema.String)),
+  /** When a list without any conduit takes effect. */
+  emptyAt: Schema.optionalKey(Machine.Millis),
   /** Requests for unknown conduits, oldest first. */
   waiting: Schema.Array(Schema.Struct({ reply: Schema.Natural, conduit: Schema.String, child: Child })),
   store: Store,
@@ -71,6 +75,7 @@ export type Command = typeof Command.Type
 export type Step = Machine.Step<State, Command>
 
 const retryMs = 1_000
+const emptyHoldMs = 5_000
 const waitingLimit = 4_096
 
 const init = ({ entries, settings }: Input, now: Machine.Millis): Step => {
@@ -121,8 +126,12 @@ const step = (state: State, event: Event | Machine.Woken, now: Machine.Millis): 
   }
 }
 
-const wake = ({ closing, store, sweepAt }: State): Machine.Millis | undefined =>
-  closing ? undefined : Machine.earliest(store._tag === "Failed" ? store.retryAt : undefined, sweepAt)
+const wake = ({ closing, emptyAt, store, sweepAt }: State): Machine.Millis | undefined =>
+  closing ? undefined : Machine.earliest(store._tag === "Failed" ? store.retryAt : undefined, sweepAt, emptyAt)
+
+/** Whether it was asked to close and nothing is under way. */
+export const isClosed = ({ closing, store }: State): boolean =>
+  closing && store._tag !== "Saving" && store._tag !== "Retrying"
 
 const allocateRequested = (state: State, reply: number, child: Child, now: Machine.Millis): Step => {
   const refusal = blocked(state) ?? unaddressable(state, child)
@@ -151,9 +160,14 @@ const releaseRequested = (state: State, reply: number, child: Child): Step => {
 
 const conduitsChanged = (state: State, conduits: ReadonlyArray<string>, now: Machine.Millis): Step => {
   if (state.closing) return Machine.stay(state)
+  const { emptyAt, ...rest } = state
   const listed = Array.dedupe(conduits)
-  const same = state.listed !== undefined && Array.makeEquivalence(Object.is)(state.listed, listed)
-  return same ? Machine.stay(state) : reconcile({ ...state, listed }, now)
+  if (listed.length === 0 && leasesSomething(state)) {
+    return emptyAt === undefined ? [{ ...state, emptyAt: now + emptyHoldMs }, []] : Machine.stay(state)
+  }
+  const isSame = state.listed !== undefined && sameList(state.listed, listed)
+  if (isSame) return emptyAt === undefined ? Machine.stay(state) : [rest, []]
+  return reconcile({ ...rest, listed }, now)
 }
 
 const persistSucceeded = (state: State, call: number, now: Machine.Millis): Step => {
@@ -185,13 +199,23 @@ const persistFailed = (state: State, call: number, reason: string, now: Machine.
 
 const woken = (state: State, now: Machine.Millis): Step => {
   if (state.closing) return Machine.stay(state)
-  const [swept, commands] = state.sweepAt === undefined || now < state.sweepAt ? Machine.stay(state) : sweep(state, now)
-  const { nextCall, store } = swept
-  if (store._tag !== "Failed" || now < store.retryAt) return [swept, commands]
+  const due = (at: Machine.Millis | undefined): boolean => at !== undefined && at <= now
+  let [next, commands]: Step = Machine.stay(state)
+  if (due(state.emptyAt)) {
+    const { emptyAt: _, ...rest } = state
+    ;[next, commands] = reconcile({ ...rest, listed: [] }, now)
+  }
+  if (due(state.sweepAt)) {
+    const [swept, more] = sweep(next, now)
+    next = swept
+    commands = [...commands, ...more]
+  }
+  const { nextCall: call, store } = next
+  if (store._tag !== "Failed" || !due(store.retryAt)) return [next, commands]
   const { changes, reason } = store
   return [
-    { ...swept, store: { _tag: "Retrying", call: nextCall, changes, reason }, nextCall: nextCall + 1 },
-    [...commands, { _tag: "Persist", call: nextCall, changes }]
+    { ...next, store: { _tag: "Retrying", call, changes, reason }, nextCall: call + 1 },
+    [...commands, { _tag: "Persist", call, changes }]
   ]
 }
 
@@ -295,6 +319,11 @@ const isKnown = ({ leases, listed }: State, family: Family, conduit: string): bo
   const own = leases[family]
   return (own !== undefined && Leases.hasConduit(own, conduit)) || (listed?.includes(conduit) ?? false)
 }
+
+const sameList = Array.makeEquivalence<string>(Object.is)
+
+const leasesSomething = ({ leases }: State): boolean =>
+  families.some((family) => leases[family] !== undefined && !Leases.isEmpty(leases[family]))
 
 const refused = (refusal: Refusal): Answer => ({ _tag: "Refused", refusal })
 

@@ -192,6 +192,9 @@ export const sweep = (leases: Leases, before: number): Changed => {
 /** Whether the conduit has a prefix. */
 export const hasConduit = (leases: Leases, name: string): boolean => HashMap.has(leases.conduits, name)
 
+/** Whether no conduit has a prefix. */
+export const isEmpty = ({ conduits }: Leases): boolean => HashMap.isEmpty(conduits)
+
 const withoutChild = (node: Node, name: string, held: Held): Node => ({
   ...node,
   free: Free.give(node.free, Free.range(held.network)),

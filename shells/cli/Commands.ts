@@ -12,6 +12,10 @@ export const commands: { readonly [name: string]: Subcommand } = {
     summary: "Asks a program whether it is fit, for probes: exit code 0 or 1.",
     load: () => import("./HealthCheck.ts")
   },
+  ipam: {
+    summary: "Hands out the addresses of a trench.",
+    load: () => import("../ipam/Main.ts")
+  },
   lab: {
     summary: "Builds a whole trench on this machine and sends real traffic through it.",
     load: () => import("../lab/Main.ts")

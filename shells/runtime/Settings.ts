@@ -89,7 +89,8 @@ const formatIssue = SchemaIssue.makeFormatterDefault()
 const expectation = (issue: SchemaIssue.Issue): string =>
   formatIssue(issue).replace(/^Expected /, "").replace(/, got .*$/s, "")
 
-const codecOf = <A extends string | number | boolean | ReadonlyArray<string>>(
+/** A codec from a parser, whose failure says what to write, and a formatter. */
+export const codecOf = <A extends string | number | boolean | ReadonlyArray<string>>(
   decoded: Schema.Codec<A>,
   parse: (text: string) => Result.Result<A, string>,
   format: (value: A) => string

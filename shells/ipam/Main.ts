@@ -1,0 +1,75 @@
+/** The IPAM of a trench. */
+import { Effect, Stream } from "effect"
+import { Ipam, type Model } from "../../core/ipam/index.ts"
+import { ConfigurationManagerDefinition } from "../../proto/gen/api/nsp/v1/configurationmanager.ts"
+import * as Client from "../grpc/Client.ts"
+import * as Health from "../grpc/Health.ts"
+import * as Server from "../grpc/Server.ts"
+import * as Process from "../runtime/Process.ts"
+import * as Replies from "../runtime/Replies.ts"
+import * as Runner from "../runtime/Runner.ts"
+import * as Sqlite from "../storage/Sqlite.ts"
+import * as Config from "./Config.ts"
+import * as Interpreter from "./Interpreter.ts"
+import * as Service from "./Service.ts"
+import * as Store from "./Store.ts"
+
+const reopenMs = 500
+
+const main = (values: Config.Values) =>
+  Effect.gen(function*() {
+    const health = yield* Health.Health
+    yield* health.register(Health.probes.startup)
+    yield* health.register(Health.probes.readiness)
+    yield* health.register(Health.probes.liveness, ["IPAM"])
+    const nsp = yield* Client.make({
+      target: values.nspService,
+      keepaliveMs: values.keepaliveMs,
+      maxBackoffMs: values.maxBackoffMs,
+      waitForReady: true
+    })
+    yield* health.track("NSPCli", nsp.ready)
+
+    const entries = yield* Store.load
+    yield* Effect.logInfo("Leases loaded", { leases: entries.length, file: values.dataSource })
+    const replies = Replies.make<Model.Answer>()
+    const ipam = yield* Runner.start(Ipam.machine, {
+      input: { settings: Config.toMachine(values), entries },
+      perform: Interpreter.make(replies)
+    })
+    yield* Effect.forkScoped(watchConduits(nsp, values.trench, ipam.send))
+    const server = yield* Server.serve({
+      address: `:${values.port}`,
+      services: [Service.make(ipam.send, replies), Health.service(health)]
+    })
+    yield* health.set("IPAM", true)
+    yield* Effect.logInfo("Serving", { address: server.target })
+
+    yield* Process.shutdownRequested
+    ipam.send({ _tag: "CloseRequested" })
+    yield* Stream.runDrain(Stream.takeUntil(ipam.changes, Ipam.isClosed))
+  }).pipe(Effect.provide(Sqlite.layer(Store.options(values.dataSource))))
+
+const watchConduits = (nsp: Client.Client, trench: string, send: (event: Ipam.Event) => void) =>
+  nsp.stream(ConfigurationManagerDefinition, "watchConduit", {
+    name: "",
+    trench: { name: trench },
+    destinationPortNats: []
+  }).pipe(
+    Stream.runForEach(({ conduits }) =>
+      Effect.sync(() => send({ _tag: "ConduitsChanged", conduits: conduits.map(({ name }) => name) }))
+    ),
+    Effect.catch((error) => Effect.logWarning("The watch of conduits ended", { reason: error.message })),
+    Effect.andThen(Effect.sleep(reopenMs)),
+    Effect.forever
+  )
+
+export const command = Process.program({
+  name: "ipam",
+  summary: "Hands out the addresses of a trench.",
+  serviceId: "Meridio-ipam",
+  settings: Config.settings,
+  logLevel: ({ logLevel }) => logLevel,
+  validate: Config.validate,
+  main
+})
