@@ -55,21 +55,21 @@ const ofTrench = <A extends { readonly name: string }>(
 const agrees = (wanted: string | undefined, name: string): boolean =>
   wanted === undefined || wanted === "" || wanted === name
 
-/** Which of several trenches an NSP serves: the one of the given name and namespace, or the only one. */
+/** Which of several trenches an NSP serves: the one of the given name, or the only one; the namespace breaks ties. */
 export const choose = (
   deployments: ReadonlyArray<Deployment>,
-  wanted: { readonly trench?: string; readonly namespace?: string }
+  wanted: { readonly trench: string; readonly namespace: string }
 ): Result.Result<Deployment, string> => {
-  const found = deployments.filter(({ configuration, namespace }) =>
-    agrees(wanted.trench, configuration.trench) && agrees(wanted.namespace, namespace)
-  )
+  const named = deployments.filter(({ configuration }) => agrees(wanted.trench, configuration.trench))
+  const found = named.length > 1 ? named.filter(({ namespace }) => namespace === wanted.namespace) : named
   const [only] = found
   if (only !== undefined && found.length === 1) return Result.succeed(only)
-  const list = deployments.map(({ configuration, namespace }) => `${namespace}/${configuration.trench}`).join(", ")
-  const asked = `${agrees(wanted.namespace, "") ? "" : `${wanted.namespace}/`}${wanted.trench ?? ""}`
+  const there = deployments.map(({ configuration, namespace }) => `${namespace}/${configuration.trench}`).join(", ")
   return Result.fail(
-    only === undefined
-      ? `the manifests hold no trench ${asked}, only: ${list === "" ? "none" : list}`
-      : `the manifests hold several trenches (${list}); name one with NSP_TRENCH`
+    named.length === 0
+      ? `the manifests hold no trench ${
+        wanted.trench === "" ? "at all" : `${wanted.trench}, but ${there === "" ? "none" : there}`
+      }`
+      : `the manifests hold several trenches (${there}); choose one with NSP_TRENCH and NSP_NAMESPACE`
   )
 }

@@ -164,6 +164,9 @@ const groupKey = (kind: Kind, { conduit, stream, trench }: StreamKey): string =>
 /** The set of addresses as a key. */
 const ipsKey = ({ ips }: Target): string => JSON.stringify([...new Set(ips)].toSorted())
 
+/** The identity of a target as one text, for stores. */
+export const keyOf = (target: Target): string => `${groupOf(target)} ${ipsKey(target)}`
+
 type ByTarget<A> = HashMap.HashMap<string, HashMap.HashMap<string, A>>
 
 const inGroup = <A>(map: ByTarget<A>, group: string, ips: string): A | undefined =>

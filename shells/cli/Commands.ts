@@ -20,6 +20,10 @@ export const commands: { readonly [name: string]: Subcommand } = {
     summary: "Builds a whole trench on this machine and sends real traffic through it.",
     load: () => import("../lab/Main.ts")
   },
+  nsp: {
+    summary: "Serves the configuration of one trench and registers its targets.",
+    load: () => import("../nsp/Main.ts")
+  },
   replay: {
     summary: "Runs a recording of a process again and says whether it decides the same.",
     load: () => import("../replay/Main.ts")

@@ -1,0 +1,101 @@
+/** The NSP at work: `ConfigurationManager`, `TargetRegistry` and health over one TCP port. */
+import { Effect, Result, Stream } from "effect"
+import type { Scope } from "effect"
+import type { Model, Target } from "../../core/config/index.ts"
+import { Configuration, Registry } from "../../core/nsp/index.ts"
+import { ConfigurationManagerDefinition } from "../../proto/gen/api/nsp/v1/configurationmanager.ts"
+import { TargetRegistryDefinition } from "../../proto/gen/api/nsp/v1/targetregistry.ts"
+import type { Target as TargetMessage } from "../../proto/gen/api/nsp/v1/targetregistry.ts"
+import * as GrpcError from "../grpc/Error.ts"
+import * as Health from "../grpc/Health.ts"
+import * as Server from "../grpc/Server.ts"
+import * as Replies from "../runtime/Replies.ts"
+import * as Runner from "../runtime/Runner.ts"
+import type { Config } from "./Config.ts"
+import * as Interpreter from "./Interpreter.ts"
+import * as Manifests from "./Manifests.ts"
+import * as Store from "./Store.ts"
+import * as TargetWire from "./TargetWire.ts"
+import * as Watchers from "./Watchers.ts"
+import * as Wire from "./Wire.ts"
+
+/** Serves until the scope closes; gives the server with its port. */
+export const start = (settings: Config) =>
+  Effect.gen(function*() {
+    const health = yield* Health.Health
+    const store = yield* Store.open(settings.datasource)
+    const registry = yield* startRegistry(store, settings.entryTimeoutMs)
+    const { configPath, namespace, trench } = settings
+    const configurations = yield* Manifests.follow({ path: configPath, trench, namespace })
+    return yield* Server.serve({
+      address: `:${settings.port}`,
+      services: [configurationManager(configurations), targetRegistry(registry), Health.service(health)]
+    })
+  })
+
+/** What the gRPC service needs of the registry. */
+interface Targets {
+  readonly register: (target: Target.Target) => Effect.Effect<void>
+  readonly unregister: (target: Target.Target) => Effect.Effect<void>
+  readonly watch: (filter: Registry.Filter) => Stream.Stream<ReadonlyArray<Target.Target>>
+}
+
+const startRegistry = (store: Store.Store, entryTimeoutMs: number): Effect.Effect<Targets, never, Scope.Scope> =>
+  Effect.gen(function*() {
+    const watchers = Watchers.make()
+    const replies = Replies.make<void>()
+    const { current, send } = yield* Runner.start(Registry.machine, {
+      input: { settings: { entryTimeoutMs }, stored: store.stored },
+      perform: Interpreter.interpret({ store, watchers, replies })
+    })
+    return {
+      register: (target) => replies.ask((reply) => send({ _tag: "RegisterRequested", reply, target })),
+      unregister: (target) => replies.ask((reply) => send({ _tag: "UnregisterRequested", reply, target })),
+      watch: (filter) => watchers.watch(filter, () => Registry.targets(current(), filter))
+    }
+  })
+
+const valid = <A>(result: Result.Result<A, string>): Effect.Effect<A, GrpcError.GrpcError> =>
+  Effect.mapError(Effect.fromResult(result), (details) => GrpcError.error("InvalidArgument", details))
+
+const targetRegistry = ({ register, unregister, watch }: Targets) =>
+  Server.service(TargetRegistryDefinition, {
+    register: (message) => Effect.as(Effect.flatMap(valid(TargetWire.target(message)), register), {}),
+    unregister: (message) => Effect.as(Effect.flatMap(valid(TargetWire.target(message)), unregister), {}),
+    watch: (message) =>
+      Stream.unwrap(Effect.map(valid(TargetWire.filter(message)), watch)).pipe(
+        Stream.map((targets): { readonly targets: ReadonlyArray<TargetMessage> } => ({
+          targets: targets.map(TargetWire.toTarget)
+        }))
+      )
+  })
+
+const configurationManager = (configurations: Stream.Stream<Model.Configuration>) => {
+  // An answer is repeated only when it differs: most changes concern few of the watchers.
+  const answers = <A>(answer: (configuration: Model.Configuration) => A): Stream.Stream<A> =>
+    Stream.changes(Stream.map(configurations, answer))
+  const { selectors } = Wire
+  return Server.service(ConfigurationManagerDefinition, {
+    watchTrench: (request) =>
+      answers((all) => {
+        const [trench] = Configuration.trenches(all, selectors.trench(request))
+        return { trench: trench === undefined ? undefined : Wire.toTrench(trench) }
+      }),
+    watchConduit: (request) =>
+      answers((all) => ({ conduits: Configuration.conduits(all, selectors.conduit(request)).map(Wire.toConduit) })),
+    watchStream: (request) =>
+      answers((all) => ({ streams: Configuration.streams(all, selectors.stream(request)).map(Wire.toStream(all)) })),
+    watchFlow: (request) =>
+      answers((all) => ({ flows: Configuration.flows(all, selectors.flow(request)).map(Wire.toFlow(all)) })),
+    watchVip: (request) =>
+      answers((all) => ({ vips: Configuration.vips(all, selectors.ofTrench(request)).map(Wire.toVip(all.trench)) })),
+    watchAttractor: (request) =>
+      answers((all) => ({
+        attractors: Configuration.attractors(all, selectors.ofTrench(request)).map(Wire.toAttractor(all.trench))
+      })),
+    watchGateway: (request) =>
+      answers((all) => ({
+        gateways: Configuration.gateways(all, selectors.ofTrench(request)).map(Wire.toGateway(all.trench))
+      }))
+  })
+}
