@@ -39,6 +39,9 @@ export type Registration = typeof Registration.Type
 export const Reason = Schema.Literals(["Unavailable", "Timeout", "NotFound", "Denied", "Conflict", "Invalid", "Failed"])
 export type Reason = typeof Reason.Type
 
+/** A duration that leaves some time. Unit: milliseconds. */
+const Duration = Schema.Int.check(Schema.isGreaterThanOrEqualTo(1))
+
 /** What the machines are told by the environment of the process. */
 export const Settings = Schema.Struct({
   /** Name of this target, unique among the pods: part of the connection id. */
@@ -48,9 +51,9 @@ export const Settings = Schema.Struct({
   /** The namespace of the trench. */
   namespace: Schema.String,
   /** The budget of one step: connect, VIP update, unregister at close, disconnect. */
-  timeoutMs: Schema.Natural,
+  timeoutMs: Duration,
   /** How long after an attempt ended an open stream is registered again; at most half of the expiry at the NSP. */
-  entryTimeoutMs: Schema.Natural
+  entryTimeoutMs: Duration
 })
 export type Settings = typeof Settings.Type
 

@@ -27,5 +27,9 @@ export const commands: { readonly [name: string]: Subcommand } = {
   replay: {
     summary: "Runs a recording of a process again and says whether it decides the same.",
     load: () => import("../replay/Main.ts")
+  },
+  target: {
+    summary: "Opens, closes and watches streams at the ambassador of a target.",
+    load: () => import("../target/Main.ts")
   }
 }
