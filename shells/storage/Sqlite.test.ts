@@ -78,6 +78,7 @@ describe("Sqlite", () => {
       )
       yield* Deferred.await(inside)
       const reading = yield* Effect.forkChild(store.all(Prefix, list))
+      yield* Effect.repeat(Effect.yieldNow, { times: 20 })
       yield* Fiber.interrupt(hanging)
       assert.deepStrictEqual(yield* Fiber.join(reading), [])
       yield* store.transaction(store.transaction(store.run(insert, "c", 1)))
