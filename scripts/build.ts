@@ -4,7 +4,7 @@
  * Native add-ons stay outside of the bundle: they are resolved from node_modules at run time.
  */
 import { execFileSync } from "node:child_process"
-import { chmod, readdir, rm, stat } from "node:fs/promises"
+import { chmod, copyFile, readdir, rm, stat } from "node:fs/promises"
 import { build } from "rolldown"
 
 const started = Date.now()
@@ -12,7 +12,12 @@ await rm("dist", { recursive: true, force: true })
 execFileSync("buf", ["generate"], { stdio: "inherit" })
 
 await build({
-  input: { sluice: "shells/cli/Main.ts" },
+  input: {
+    sluice: "shells/cli/Main.ts",
+    // Plain scripts that the lab starts as processes of their own; they lie beside the chunk that starts them.
+    "chunks/TargetApp": "shells/lab/TargetApp.ts",
+    "chunks/TrafficClient": "shells/lab/TrafficClient.ts"
+  },
   platform: "node",
   external: ["koffi", "netlink"],
   output: {
@@ -24,6 +29,7 @@ await build({
   }
 })
 await chmod("dist/sluice.mjs", 0o755)
+await copyFile("shells/lab/default-trench.yaml", "dist/chunks/default-trench.yaml")
 
 // The library keeps its modules, so that a user's own bundler drops what is not imported.
 execFileSync("tsc", ["-p", "scripts/tsconfig.library.json"], { stdio: "inherit" })

@@ -2,6 +2,7 @@
 import { Effect, Schema, type Scope } from "effect"
 import { type ChildProcess, spawn } from "node:child_process"
 import * as fs from "node:fs"
+import { fileURLToPath } from "node:url"
 
 /** A program of the machine said no. */
 export class HostError extends Schema.TaggedError<HostError>()("HostError", {
@@ -96,6 +97,12 @@ export const start = (launch: Launch): Effect.Effect<Process, HostError, Scope.S
         })
       })
   )
+
+/** The path of a script of the lab: TypeScript in the sources, a bundle beside our chunk when built. */
+export const script = (name: string): string => {
+  const source = fileURLToPath(new URL(`${name}.ts`, import.meta.url))
+  return fs.existsSync(source) ? source : fileURLToPath(new URL(`${name}.mjs`, import.meta.url))
+}
 
 /** Sends a signal; a process that is gone already is fine. */
 export const kill = (pid: number, signal: NodeJS.Signals): void => {

@@ -24,7 +24,7 @@ export interface Target {
   readonly statuses: Effect.Effect<Readonly<Record<string, Status>>>
 }
 
-const callTimeoutMs = 5_000
+const callTimeoutMs = 30_000
 const rewatchMs = 500
 
 export const key = ({ conduit, stream }: Omit<StreamName, "trench">): string => `${conduit}/${stream}`

@@ -1,7 +1,6 @@
 /** Drives the external client of the lab (`TrafficClient.ts`) and adds pings. */
 import { Deferred, Effect, Result, Schema, type Scope } from "effect"
 import * as readline from "node:readline"
-import { fileURLToPath } from "node:url"
 import * as Host from "./Host.ts"
 import * as Pods from "./Pods.ts"
 
@@ -51,7 +50,7 @@ export interface Traffic {
 export const start = (pod: Pods.Pod): Effect.Effect<Traffic, Host.HostError, Scope.Scope> =>
   Effect.gen(function*() {
     const { child } = yield* Host.start({
-      command: [process.execPath, fileURLToPath(new URL("TrafficClient.ts", import.meta.url))],
+      command: [process.execPath, Host.script("TrafficClient")],
       namespace: Pods.path(pod)
     })
     const served: Record<string, number> = {}

@@ -5,7 +5,6 @@
 import { Effect, type Scope } from "effect"
 import * as fs from "node:fs"
 import * as path from "node:path"
-import { fileURLToPath } from "node:url"
 import * as Host from "./Host.ts"
 import * as Pods from "./Pods.ts"
 import * as Program from "./Program.ts"
@@ -125,7 +124,7 @@ export const start = (ground: Ground, layout: Layout): Effect.Effect<Trench, Hos
       yield* Host.start({
         command: [
           process.execPath,
-          fileURLToPath(new URL("TargetApp.ts", import.meta.url)),
+          Host.script("TargetApp"),
           name,
           ...new Set(layout.services.map(({ protocol, targetPort }) => `${protocol}:${targetPort}`))
         ],
@@ -210,7 +209,8 @@ type Run = (
   env: Readonly<Record<string, string>>
 ) => Effect.Effect<Program.Program, Host.HostError, Scope.Scope>
 
-const sluice = fileURLToPath(new URL("../cli/Main.ts", import.meta.url))
+// The command that this process was started with: the sources or the bundle.
+const [, sluice = "sluice"] = process.argv
 
 /** Starts `sluice` programs in pods that know each other by name. */
 export const launcher =
@@ -228,6 +228,7 @@ export const launcher =
         logFile: path.join(ground.folder, "logs", `${name}.log`),
         env: {
           SLUICE_HEALTH_SOCKET: `unix://${path.join(ground.folder, `${name}.health`)}`,
+          NODE_COMPILE_CACHE: path.join(ground.folder, "compiled"),
           SLUICE_RECORD: path.join(ground.folder, "recordings", name),
           ...env
         }
