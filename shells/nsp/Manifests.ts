@@ -8,9 +8,9 @@ import { Effect, Queue, Result, Schedule, Schema, Stream, SubscriptionRef } from
 import type { Scope } from "effect"
 import * as fs from "node:fs"
 import * as path from "node:path"
-import { parseAllDocuments } from "yaml"
 import { Manifest, type Model, Problem } from "../../core/config/index.ts"
 import { Configuration } from "../../core/nsp/index.ts"
+import * as Yaml from "./Yaml.ts"
 
 export interface Options {
   /** A file or a folder. It may appear later. */
@@ -102,7 +102,7 @@ const judge = (
   { namespace, trench }: Options,
   before: Manifest.Manifest | undefined
 ): Effect.Effect<InForce, ManifestError> => {
-  const parsed = texts.flatMap(([file, text]) => parse(file, text))
+  const parsed = texts.flatMap(([file, text]) => Yaml.parse(file, text))
   const unreadable = parsed.flatMap((document) => "problem" in document ? [document.problem] : [])
   if (unreadable.length > 0) return Effect.fail(new ManifestError({ problems: unreadable }))
   const documents = parsed.map((document) => "value" in document ? document.value : undefined)
@@ -117,21 +117,6 @@ const judge = (
       )
     )
   )
-}
-
-type Document = { readonly value: unknown } | { readonly problem: string }
-
-const parse = (file: string, text: string): ReadonlyArray<Document> => {
-  const documents = parseAllDocuments(text, { uniqueKeys: true })
-  return [...documents].map((document) => {
-    const [error] = document.errors
-    if (error !== undefined) return { problem: `${file}: ${error.message.split("\n", 1)[0] ?? error.code}` }
-    try {
-      return { value: document.toJS({ maxAliasCount: 100 }) }
-    } catch (cause) {
-      return { problem: `${file}: ${cause instanceof Error ? cause.message : String(cause)}` }
-    }
-  })
 }
 
 const extensions = new Set([".yaml", ".yml", ".json"])
