@@ -26,7 +26,14 @@ const inputs = Arbitrary.Constant(settings)
 
 // Few names, so that events meet; one value per family and role, so that answers fit.
 const Few = Schema.Literals([1, 2, 3])
-const Choice = Schema.Struct({ which: Schema.Natural, n: Few, m: Few, set: Schema.Array(Few), up: Schema.Boolean })
+const Choice = Schema.Struct({
+  which: Schema.Natural,
+  dice: Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: 40 })),
+  n: Few,
+  m: Few,
+  set: Schema.Array(Few).check(Schema.isMaxLength(3)),
+  up: Schema.Boolean
+})
 type Choice = typeof Choice.Type
 const choose = <Event>(...events: ReadonlyArray<(choice: Choice) => Event>): Arbitrary.Arbitrary<Event> =>
   Arbitrary.map(Arbitrary.schema(Choice), (choice) => {
@@ -87,6 +94,7 @@ const meshOutcomes = (command: Mesh.Command): ReadonlyArray<Mesh.Event> => {
 
 machineLaws(Mesh.machine, {
   inputs,
+  size: 60,
   events: meshEvents,
   outcomes: meshOutcomes,
   close: { event: { _tag: "CloseRequested" }, isClosed: ({ links }) => links.length === 0 },
@@ -135,6 +143,7 @@ type LeaseOutcome = Extract<
 
 machineLaws(Leases.machine, {
   inputs,
+  size: 60,
   events: choose<Leases.Event>(
     ({ m, n }) => ({ _tag: "AcquireRequested", key: `key-${n}`, holder: `holder-${m}`, children: children(n) }),
     ({ m, n }) => ({ _tag: "ReleaseRequested", key: `key-${n}`, holder: `holder-${m}` }),
@@ -168,6 +177,7 @@ const request = ({ m, n, which }: Choice): typeof Targets.Event.cases.RequestRec
 })
 
 machineLaws(Targets.machine, {
+  size: 60,
   events: choose<Targets.Event>(
     request,
     request,
@@ -176,7 +186,7 @@ machineLaws(Targets.machine, {
     ({ which }) => ({ _tag: "RequestAbandoned", reply: which }),
     ({ n }) => ({ _tag: "CloseReceived", id: `nse-${n}` }),
     ({ n }) => ({ _tag: "BridgeChanged", addresses: pair(n).src }),
-    ({ set }) => set.length < 3 ? { _tag: "BridgeChanged", addresses: pair(1).src } : { _tag: "CloseRequested" }
+    ({ dice }) => dice < 40 ? { _tag: "BridgeChanged", addresses: pair(1).src } : { _tag: "CloseRequested" }
   ),
   outcomes: () => [],
   close: {
@@ -197,6 +207,7 @@ const operations: ReadonlyArray<Kernel.Operation> = [{ _tag: "SetLinkUp", link: 
 
 machineLaws(Convergence.machine, {
   inputs,
+  size: 30,
   events: choose<Convergence.Event>(() => ({ _tag: "ReasonNoticed" })),
   outcomes: (command): ReadonlyArray<Convergence.Event> => {
     const { call } = command
@@ -232,6 +243,7 @@ const snapshots: ReadonlyArray<Kernel.Snapshot> = [
 
 machineLaws(Proxy.machine, {
   inputs,
+  size: 150,
   maxMoves: 150,
   events: choose<Proxy.Event>(
     ({ set }) => ({ _tag: "EndpointsChanged", endpoints: set.map(endpoint) }),
@@ -242,7 +254,7 @@ machineLaws(Proxy.machine, {
     ({ n }) => ({ _tag: "CloseReceived", id: `nse-${n}` }),
     ({ n }) => ({ _tag: "VipsChanged", vips: [Cidr.unsafe(`20.0.0.${n}/32`)] }),
     () => ({ _tag: "KernelChanged" }),
-    ({ set }) => set.length < 5 ? { _tag: "KernelChanged" } : { _tag: "CloseRequested" }
+    ({ dice }) => dice < 40 ? { _tag: "KernelChanged" } : { _tag: "CloseRequested" }
   ),
   outcomes: (command): ReadonlyArray<Proxy.Event> => {
     switch (command._tag) {

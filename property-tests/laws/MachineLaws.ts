@@ -23,6 +23,8 @@ export interface Options<Input, State, Event, Command> {
   readonly invariant?: (state: State, commands: ReadonlyArray<Command>, event: Event | Machine.Woken) => void | boolean
   readonly runs?: number
   readonly maxMoves?: number
+  /** How far lists grow, the moves too. Default: about ten; raise it if states are many moves away. */
+  readonly size?: number
 }
 
 const Move = Schema.Struct({
@@ -55,6 +57,7 @@ export const violation = <Input, State, Event extends Machine.Tagged, Command ex
     Arbitrary.all({ move: Arbitrary.schema(Move), event: options.events ?? Arbitrary.schema(machine.Event) }),
     { maxLength: options.maxMoves ?? 60 }
   )
+  const size = options.size === undefined ? {} : { size: options.size }
   const run = Arbitrary.all({ input: options.inputs ?? Arbitrary.schema(machine.Input), moves })
   const property = ({ input, moves }: { readonly input: Input; readonly moves: ReadonlyArray<Happening<Event>> }) =>
     Effect.try({
@@ -65,7 +68,7 @@ export const violation = <Input, State, Event extends Machine.Tagged, Command ex
       catch: (broken) => broken instanceof Error ? broken.message : String(broken)
     })
   return Effect.map(
-    Arbitrary.checkEffect(run, property, { runs: options.runs ?? 300 }),
+    Arbitrary.checkEffect(run, property, { runs: options.runs ?? 300, ...size }),
     Arbitrary.formatCheckFailure
   )
 }
