@@ -57,17 +57,24 @@ export interface Wish {
   readonly foreignPorts?: "Leave" | "Detach"
 }
 
-/** The far end of a load balancer: an address in each subnet that the bridge may have. */
+/** The far end of a load balancer: an address in each subnet that the bridge may have; 3 clashes with some bridges. */
 const remotes = (n: number): ReadonlyArray<Cidr.Cidr> =>
-  [`172.16.0.1${n}/24`, `172.16.1.1${n}/24`, `fd00::1${n}/64`, `fd00:0:0:1::1${n}/64`].map(Cidr.unsafe)
+  [
+    `172.16.0.1${n}/24`,
+    `172.16.1.1${n}/24`,
+    `fd00::1${n}/64`,
+    `fd00:0:0:1::1${n}/64`,
+    ...(n === 3 ? ["172.16.0.9/24", "fd00::9/64"] : [])
+  ].map(Cidr.unsafe)
+
+const port = (role: Model.Port["role"], phase: Model.Port["phase"]) => (n: number): Model.Port => ({
+  link: `${role === "Target" ? "tg" : "lb"}-${n}`,
+  role,
+  remotes: role === "Target" ? [] : remotes(n),
+  phase
+})
 
 export const desired = (wish: Wish): Routes.Desired => {
-  const port = (role: Model.Port["role"], phase: Model.Port["phase"]) => (n: number): Model.Port => ({
-    link: `${role === "Target" ? "tg" : "lb"}-${n}`,
-    role,
-    remotes: role === "Target" ? [] : remotes(n),
-    phase
-  })
   return {
     families: wish.families ?? ["v4", "v6"],
     bridge: { name: "bridge0", mac: "02:00:00:00:00:01", addresses: wish.addresses.map(Cidr.unsafe) },
@@ -134,6 +141,7 @@ const troubles: ReadonlyArray<Kernel.Operation> = [
   { _tag: "SetLinkMaster", link: "lb-1" },
   { _tag: "SetLinkMaster", link: "tg-2", master: "bridge0" },
   { _tag: "AddBridge", name: "bridge0" },
+  { _tag: "AddAddress", link: "bridge0", cidr: Cidr.unsafe("172.16.0.1/24") },
   { _tag: "AddAddress", link: "bridge0", cidr: Cidr.unsafe("172.16.0.7/24") },
   { _tag: "AddAddress", link: "bridge0", cidr: Cidr.unsafe("fd00::7/64") },
   { _tag: "DeleteAddress", link: "bridge0", cidr: Cidr.unsafe("172.16.0.1/24") },
