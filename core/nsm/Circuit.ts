@@ -22,6 +22,7 @@ import * as Model from "./Model.ts"
 import * as Path from "./Path.ts"
 import type * as Registry from "./Registry.ts"
 import * as Select from "./Select.ts"
+import * as Table from "./Table.ts"
 
 type State = CircuitState.State
 type Command = CircuitState.Command
@@ -144,14 +145,14 @@ const targets = (
   left: boolean,
   { registry, turns }: Surroundings
 ): Result.Result<ReadonlyArray<Target>, Model.Failure> => {
-  const service = registry.services[connection.networkService]
+  const service = Table.get(registry.services, connection.networkService)
   if (!isKernel(connection.mechanism) && !(connection.mechanism === undefined && preferences.some(isKernel))) {
     return Result.fail({ reason: "Invalid", message: "unsupported mechanism: this manager offers LOCAL/KERNEL only" })
   }
   // A connection that stands needs no registry: after a restart the endpoint may register later than the client asks.
   const wished = connection.endpointName
   const kept = standing === undefined || left ? undefined : standing.target
-  const known = kept === undefined ? undefined : registry.endpoints[kept.name] ?? kept
+  const known = kept === undefined ? undefined : Table.get(registry.endpoints, kept.name) ?? kept
   if (known !== undefined && (wished === "" || wished === known.name)) return Result.succeed([target(known)])
   if (service === undefined || (connection.payload !== "" && connection.payload !== service.payload)) {
     const what = service === undefined ? "is not registered" : `has payload ${service.payload}`
@@ -159,7 +160,7 @@ const targets = (
   }
   const avoid = standing?.target.name
   const wish = { labels: connection.labels, pinned: wished, ...(avoid === undefined ? {} : { avoid }) }
-  const turn = turns[service.name] ?? 0
+  const turn = Table.get(turns, service.name) ?? 0
   return Result.succeed(Select.candidates(service, Object.values(registry.endpoints), wish, turn).map(target))
 }
 
@@ -246,7 +247,7 @@ const plumbed = (state: State, work: Work, around: Surroundings): Step => {
     target,
     answer,
     cross,
-    expiresAt: expiry(answer, around)
+    expiresAt: Path.deadline(answer, around.settings, around.now)
   }
   const [standing, commands] = watch({ ...watches(state.standing), ...record }, around)
   return proceed({ ...rest, standing }, [
@@ -364,12 +365,6 @@ const closeEndpoint = ({ answer, target }: Standing, { call, settings }: Surroun
   connection: answer,
   timeoutMs: settings.requestTimeoutMs
 })
-
-/** A request timeout before the caller's token expires, or half of what is left if that is shorter. */
-const expiry = ({ path }: Model.Connection, { now, settings }: Surroundings): Machine.Millis => {
-  const expiresAt = path.segments[path.index - 1]?.expiresAt ?? now + settings.maxTokenLifetimeMs
-  return Math.max(expiresAt - settings.requestTimeoutMs, now + Math.max(1, Math.floor((expiresAt - now) / 2)))
-}
 
 const toClient = (connection: Model.Connection): Model.Connection => {
   const index = Math.max(0, connection.path.index - 1)

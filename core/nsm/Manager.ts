@@ -20,6 +20,7 @@ import * as Model from "./Model.ts"
 import * as Path from "./Path.ts"
 import * as Registry from "./Registry.ts"
 import * as Select from "./Select.ts"
+import * as Table from "./Table.ts"
 
 export const Settings = CircuitState.Settings
 export type Settings = typeof Settings.Type
@@ -67,11 +68,11 @@ export type Command = typeof Command.Type
 type Step = Machine.Step<State, Command>
 
 const init = ({ records, settings }: Input): Step => {
-  const circuits: Record<string, CircuitState.State> = {}
+  let circuits: State["circuits"] = {}
   const commands: Array<Command> = [{ _tag: "Sweep", keep: records.map(({ cross }) => cross) }]
   for (const [call, record] of records.entries()) {
     const [circuit, more] = Circuit.restore(record, call)
-    circuits[Model.clientId(record.connection)] = circuit
+    circuits = Table.set(circuits, Model.clientId(record.connection), circuit)
     commands.push(...more)
   }
   return [{ settings, registry: Registry.empty, circuits, turns: {}, nextCall: records.length }, commands]
@@ -127,8 +128,8 @@ const requested = (
   if (Result.isFailure(entered)) return [state, [refusal(reply, entered.failure)]]
   const clientId = Model.clientId(entered.success)
   const service = connection.networkService
-  const counted = { ...state, turns: { ...state.turns, [service]: (state.turns[service] ?? 0) + 1 } }
-  const circuit = state.circuits[clientId] ?? { id: entered.success.id, queue: [] }
+  const counted = { ...state, turns: Table.set(state.turns, service, (Table.get(state.turns, service) ?? 0) + 1) }
+  const circuit = Table.get(state.circuits, clientId) ?? { id: entered.success.id, queue: [] }
   const ask: CircuitState.Ask = { _tag: "Ask", reply, connection: entered.success, preferences }
   return put(counted, clientId, Circuit.accept(circuit, ask, surroundings(state, clientId, now)))
 }
@@ -141,7 +142,7 @@ const closeRequested = (
   const entered = enter(state, connection, freshId)
   if (Result.isFailure(entered)) return [state, [refusal(reply, entered.failure)]]
   const clientId = Model.clientId(entered.success)
-  const circuit = state.circuits[clientId]
+  const circuit = Table.get(state.circuits, clientId)
   if (circuit !== undefined) {
     return put(state, clientId, Circuit.accept(circuit, { _tag: "End", reply }, surroundings(state, clientId, now)))
   }
@@ -156,7 +157,7 @@ const enter = (
 ): Result.Result<Model.Connection, string> =>
   Result.flatMap(Path.enter({ name: settings.name, freshId }, connection), (entered) => {
     if (entered.path.index !== 1) return Result.fail("a request needs a path with the segment of the client")
-    const known = circuits[Model.clientId(entered)]
+    const known = Table.get(circuits, Model.clientId(entered))
     return Result.succeed(known === undefined ? entered : Path.rename(known.id, entered))
   })
 
@@ -186,8 +187,8 @@ const isAllowed = (
   name: string,
   { connection, target }: CircuitState.Standing
 ): boolean => {
-  const service = services[name]
-  const endpoint = endpoints[target.name]
+  const service = Table.get(services, name)
+  const endpoint = Table.get(endpoints, target.name)
   return connection.networkService !== name || service === undefined || endpoint === undefined
     || Select.matching(service, [endpoint], connection.labels).length > 0
 }
@@ -203,10 +204,11 @@ const woken = (state: State, now: Machine.Millis): Step => {
 
 /** Keeps the circuit after its step, or forgets it when nothing is left of it. */
 const put = (state: State, clientId: string, [circuit, commands]: Circuit.Step): Step => {
-  const before = state.circuits[clientId]
+  const before = Table.get(state.circuits, clientId)
   if (circuit === before) return [state, commands]
-  const circuits = { ...state.circuits, [clientId]: circuit }
-  if (Circuit.isAbsent(circuit)) delete circuits[clientId]
+  const circuits = Circuit.isAbsent(circuit)
+    ? Table.remove(state.circuits, clientId)
+    : Table.set(state.circuits, clientId, circuit)
   return [{ ...state, circuits, nextCall: state.nextCall + Circuit.callsIn(commands) }, commands]
 }
 

@@ -1,5 +1,6 @@
 /** What monitors hear: the connections of one moment, and the difference of two moments. */
 import * as Model from "./Model.ts"
+import * as Table from "./Table.ts"
 
 /** Connections by id. */
 export interface Connections {
@@ -20,9 +21,9 @@ export const changes = (
   before: Connections,
   after: Connections
 ): ReadonlyArray<Model.ConnectionEvent> => {
-  const updated = Object.entries(after).filter(([id, connection]) => before[id] !== connection)
+  const updated = Object.entries(after).filter(([id, connection]) => Table.get(before, id) !== connection)
   const deleted = Object.entries(before)
-    .filter(([id]) => !(id in after))
+    .filter(([id]) => !Table.has(after, id))
     .map(([id, connection]) => [id, { ...connection, state: "Down" as const }] as const)
   const events: ReadonlyArray<Model.ConnectionEvent> = [
     { type: "Update", connections: Object.fromEntries(updated) },

@@ -69,6 +69,19 @@ export const sign = (
   expiresAt: Millis
 ): Model.Connection => change(connection, index, { token, expiresAt })
 
+/**
+ * When a server ends a connection that is not refreshed: a request timeout before the caller's token expires, or half
+ * of what is left if that is later. Upstream takes what is left of the deadline of the request.
+ */
+export const deadline = (
+  { path }: Model.Connection,
+  settings: { readonly requestTimeoutMs: number; readonly maxTokenLifetimeMs: number },
+  now: Millis
+): Millis => {
+  const expiresAt = path.segments[path.index - 1]?.expiresAt ?? now + settings.maxTokenLifetimeMs
+  return Math.max(expiresAt - settings.requestTimeoutMs, now + Math.max(1, Math.floor((expiresAt - now) / 2)))
+}
+
 const segment = (name: string, id: string): Model.PathSegment => ({ name, id, token: "", metrics: {} })
 
 const at = (

@@ -11,6 +11,7 @@
 import { Schema } from "effect"
 import * as Machine from "../Machine.ts"
 import * as Model from "./Model.ts"
+import * as Table from "./Table.ts"
 
 export const State = Schema.Struct({
   services: Schema.Record(Schema.String, Model.NetworkService),
@@ -35,15 +36,15 @@ export type Outcome = readonly [state: State, answer: Answer]
 export const registerService = (state: State, service: Model.NetworkService): Outcome => {
   if (service.name === "") return refuse(state, "a network service needs a name")
   const stored = { ...service, payload: service.payload === "" ? "IP" : service.payload }
-  return [{ ...state, services: { ...state.services, [stored.name]: stored } }, { _tag: "Service", service: stored }]
+  return [{ ...state, services: Table.set(state.services, stored.name, stored) }, { _tag: "Service", service: stored }]
 }
 
 /** Forgets a definition unless an endpoint offers it. */
 export const unregisterService = (state: State, name: string): Outcome => {
   const isOffered = Object.values(state.endpoints).some(({ networkServices }) => networkServices.includes(name))
-  return isOffered || !(name in state.services)
+  return isOffered || !Table.has(state.services, name)
     ? [state, { _tag: "Unregistered" }]
-    : [{ ...state, services: without(state.services, name) }, { _tag: "Unregistered" }]
+    : [{ ...state, services: Table.remove(state.services, name) }, { _tag: "Unregistered" }]
 }
 
 /** Adds or replaces an endpoint, for at most `lifetimeMs`. */
@@ -57,18 +58,18 @@ export const registerEndpoint = (
   if (endpoint.url === "") return refuse(state, `endpoint "${endpoint.name}" needs the url of its socket`)
   const stored: Model.Endpoint = {
     ...endpoint,
-    registeredAt: state.endpoints[endpoint.name]?.registeredAt ?? now,
+    registeredAt: Table.get(state.endpoints, endpoint.name)?.registeredAt ?? now,
     expiresAt: Math.min(endpoint.expiresAt ?? Number.MAX_SAFE_INTEGER, now + lifetimeMs)
   }
   return [
-    { ...state, endpoints: { ...state.endpoints, [stored.name]: stored } },
+    { ...state, endpoints: Table.set(state.endpoints, stored.name, stored) },
     { _tag: "Endpoint", endpoint: stored }
   ]
 }
 
 /** Forgets an endpoint; success when there is none. */
 export const unregisterEndpoint = (state: State, name: string): Outcome => [
-  name in state.endpoints ? { ...state, endpoints: without(state.endpoints, name) } : state,
+  Table.has(state.endpoints, name) ? { ...state, endpoints: Table.remove(state.endpoints, name) } : state,
   { _tag: "Unregistered" }
 ]
 
@@ -91,7 +92,7 @@ export const fitsEndpoint = (template: Model.Endpoint, endpoint: Model.Endpoint)
   && (template.expiresAt === undefined || template.expiresAt === endpoint.expiresAt)
   && template.networkServices.every((name) => endpoint.networkServices.includes(name))
   && Object.entries(template.labels).every(([service, labels]) =>
-    Object.entries(labels).every(([key, value]) => endpoint.labels[service]?.[key] === value)
+    Object.entries(labels).every(([key, value]) => Table.get(Table.get(endpoint.labels, service) ?? {}, key) === value)
   )
 
 /** Whether a definition fits a template by name and payload; empty parts fit all. */
@@ -112,14 +113,11 @@ export const changes = <A>(
   fits: (value: A) => boolean
 ): ReadonlyArray<Change<A>> => [
   ...Object.entries(after)
-    .filter(([name, value]) => before[name] !== value && fits(value))
+    .filter(([name, value]) => Table.get(before, name) !== value && fits(value))
     .map(([, value]) => ({ value, deleted: false })),
   ...Object.entries(before)
-    .filter(([name, value]) => !(name in after) && fits(value))
+    .filter(([name, value]) => !Table.has(after, name) && fits(value))
     .map(([, value]) => ({ value, deleted: true }))
 ]
 
 const refuse = (state: State, message: string): Outcome => [state, { _tag: "Failed", reason: "Invalid", message }]
-
-const without = <A>(records: { readonly [name: string]: A }, name: string): { readonly [name: string]: A } =>
-  Object.fromEntries(Object.entries(records).filter(([key]) => key !== name))

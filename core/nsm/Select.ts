@@ -8,6 +8,7 @@
  * Source: sdk, `pkg/tools/matchutils` and `common/roundrobin`. Upstream lists an endpoint twice if two routes fit.
  */
 import type * as Model from "./Model.ts"
+import * as Table from "./Table.ts"
 
 /** Who asks: the labels of the client, and what an earlier answer left. */
 export interface Wish {
@@ -44,7 +45,7 @@ export const matching = (
   for (const match of service.matches) {
     if (!contains(labels, match.source, labels)) continue
     const found = offering.filter((endpoint) =>
-      match.destinations.some((wanted) => contains(endpoint.labels[service.name] ?? {}, wanted, labels))
+      match.destinations.some((wanted) => contains(Table.get(endpoint.labels, service.name) ?? {}, wanted, labels))
     )
     if (found.length > 0) return found
     if (match.fallthrough) continue
@@ -55,7 +56,9 @@ export const matching = (
 
 /** Renders `{{.label}}` with the labels; a label that is absent becomes `<no value>`, other templates stay. */
 export const render = (template: string, labels: Model.Labels): string =>
-  template.replaceAll(/\{\{\s*\.(\w+)\s*\}\}/g, (_, key: string) => labels[key] ?? "<no value>")
+  template.replaceAll(/\{\{\s*\.(\w+)\s*\}\}/g, (_, key: string) => Table.get(labels, key) ?? "<no value>")
 
 const contains = (labels: Model.Labels, wanted: Model.Labels, values: Model.Labels): boolean =>
-  Object.entries(wanted).every(([key, value]) => labels[key] === value || labels[key] === render(value, values))
+  Object.entries(wanted).every(([key, value]) =>
+    Table.get(labels, key) === value || Table.get(labels, key) === render(value, values)
+  )

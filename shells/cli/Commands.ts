@@ -20,6 +20,10 @@ export const commands: { readonly [name: string]: Subcommand } = {
     summary: "Builds a whole trench on this machine and sends real traffic through it.",
     load: () => import("../lab/Main.ts")
   },
+  nsmgr: {
+    summary: "Connects clients and endpoints of one machine: NSM manager, registry and kernel forwarder in one.",
+    load: () => import("../nsm/Main.ts")
+  },
   nsp: {
     summary: "Serves the configuration of one trench and registers its targets.",
     load: () => import("../nsp/Main.ts")

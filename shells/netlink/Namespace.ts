@@ -81,6 +81,19 @@ export const resolve = (inodeUrl: string): Effect.Effect<Open, NamespaceError, S
     return yield* new NamespaceError({ namespace: inodeUrl, detail: "no process and no named namespace has it" })
   })
 
+/**
+ * The namespaces that a visible process or a name keeps alive, by NSM URL, each with a path. One that only open
+ * descriptors hold is not among them: its owner is gone.
+ */
+export const visible: Effect.Effect<ReadonlyMap<string, string>> = Effect.sync(() => {
+  const found = new Map<string, string>()
+  for (const path of candidates()) {
+    const url = urlAt(path)
+    if (url !== undefined && !found.has(url)) found.set(url, path)
+  }
+  return found
+})
+
 /** The path of a named namespace. */
 export const named = (name: string): string => `/run/netns/${name}`
 

@@ -5,9 +5,16 @@
  * reports it down, until `close`, or until the scope of the layer ends. The scope's end does not close connections: a
  * program that comes back finds them with `query` and takes them over with `request`.
  */
-import { Context, type Effect, type Option, type Stream } from "effect"
-import type * as Model from "../../core/nsm/Model.ts"
-import type { NsmError } from "./Error.ts"
+import { Context, Effect, Exit, Layer, Option, Scope, Semaphore, Stream } from "effect"
+import * as Core from "../../core/nsm/Client.ts"
+import * as Model from "../../core/nsm/Model.ts"
+import * as InterfaceName from "../../core/nsm/Naming.ts"
+import * as Grpc from "../grpc/Client.ts"
+import * as Namespace from "../netlink/Namespace.ts"
+import { NsmError } from "./Error.ts"
+import * as Finding from "./Finding.ts"
+import * as Peer from "./Peer.ts"
+import * as Session from "./Session.ts"
 
 /** How the interface of a new connection is named when the request does not say. */
 export type Naming =
@@ -61,4 +68,134 @@ export class NsmClient extends Context.Service<NsmClient, {
    * lost manager is asked again, and its answer counts as the truth, so endpoints that went away in between go away.
    */
   readonly find: (networkService: string) => Stream.Stream<ReadonlyArray<Model.Endpoint>>
-}>()("sluice/shells/sdk/NsmClient") {}
+}>()("sluice/shells/sdk/NsmClient") {
+  /** A client in this process's network namespace. Fails when the address or the namespace cannot be read. */
+  static layer(options: Options): Layer.Layer<NsmClient, NsmError> {
+    return Layer.effect(NsmClient, make(options))
+  }
+}
+
+/** A name stays reserved after its connection ended, so that a connection that comes back gets it again. */
+const nameRestMs = 600_000
+const queryTimeoutMs = 5_000
+
+interface Name {
+  readonly id: string
+  readonly freeAt: number
+}
+
+const make = (options: Options) =>
+  Effect.gen(function*() {
+    const scope = yield* Effect.scope
+    const channel = yield* Effect.mapError(Grpc.make({ target: options.manager }), Peer.fromGrpc)
+    const netns = yield* Effect.mapError(Namespace.currentUrl, unreadable)
+    const creating = yield* Semaphore.make(1)
+    const sessions = new Map<string, Session.Session>()
+    const names = new Map<string, Name>()
+
+    const nameFor = (connection: Model.Connection, now: number): string => {
+      const own = [...names].find(([, { id }]) => id === connection.id)
+      if (own !== undefined) return own[0]
+      if (options.naming === "Service") return InterfaceName.byService(connection.networkService, randomText())
+      for (const [name, { freeAt }] of names) if (freeAt <= now) names.delete(name)
+      return InterfaceName.byCounter(new Set(names.keys()))
+    }
+    const reserve = (name: string, id: string, freeAt = Number.POSITIVE_INFINITY) => names.set(name, { id, freeAt })
+    const release = (id: string, now: number) => {
+      for (const [name, entry] of names) if (entry.id === id) names.set(name, { id, freeAt: now + nameRestMs })
+    }
+
+    const sessionOf = (id: string) =>
+      creating.withPermits(1)(Effect.gen(function*() {
+        const known = sessions.get(id)
+        if (known !== undefined) return known
+        const own = yield* Scope.fork(scope)
+        const session = yield* Session.make(channel, {
+          name: options.name,
+          netns,
+          requestTimeoutMs: options.requestTimeoutMs,
+          maxTokenLifetimeMs: options.maxTokenLifetimeMs,
+          minBackoffMs: 200,
+          maxBackoffMs: 5_000,
+          seed: Math.floor(Math.random() * 2 ** 32)
+        }, own).pipe(Scope.provide(own))
+        sessions.set(id, session)
+        return session
+      }))
+
+    /** Uses the session of the id, and throws it away when nothing is left to do in it. */
+    const within = <A, E>(id: string, use: (session: Session.Session) => Effect.Effect<A, E>) =>
+      Effect.acquireUseRelease(
+        Effect.tap(sessionOf(id), (session) => Effect.sync(() => session.users++)),
+        use,
+        (session) =>
+          Effect.suspend(() => {
+            session.users--
+            if (session.users > 0 || !Core.isIdle(session.running.current())) return Effect.void
+            if (sessions.get(id) === session) sessions.delete(id)
+            return Scope.close(session.scope, Exit.void)
+          })
+      )
+
+    const query = (id: string): Effect.Effect<Option.Option<Model.Connection>, NsmError> =>
+      Peer.monitor(channel, { segments: [{ name: "", id, token: "" }], networkServices: [] }).pipe(
+        Stream.runHead,
+        Effect.timeoutOrElse({
+          duration: queryTimeoutMs,
+          orElse: () => Effect.fail(new NsmError({ reason: "Timeout", message: "the manager did not answer in time" }))
+        }),
+        Effect.map((event) =>
+          Option.map(
+            Option.flatMap(
+              event,
+              ({ connections }) =>
+                Option.fromUndefinedOr(Object.values(connections).find((one) => Model.isClientRecord(id, one)))
+            ),
+            (connection) => ({ ...connection, id, path: { ...connection.path, index: 0 } })
+          )
+        )
+      )
+
+    return NsmClient.of({
+      request: (connection, preference) =>
+        within(connection.id, (session) =>
+          Effect.gen(function*() {
+            const now = yield* Effect.clockWith((clock) => clock.currentTimeMillis)
+            const name = preference?.interfaceName ?? nameFor(connection, now)
+            reserve(name, connection.id)
+            return yield* session.request(connection, name).pipe(
+              Effect.tapError(({ reason }) =>
+                Effect.sync(() => {
+                  if (Core.view(session.running.current()) !== undefined) return
+                  release(connection.id, now)
+                  // Somebody else holds the name: the next attempt takes another one.
+                  if (reason === "Conflict") reserve(name, "", now + nameRestMs)
+                })
+              )
+            )
+          })),
+      close: (id) =>
+        within(id, (session) =>
+          Core.isIdle(session.running.current())
+            ? Effect.flatMap(
+              query(id),
+              Option.match({
+                onNone: () => Effect.void,
+                onSome: (connection) => Peer.close(channel, connection, options.requestTimeoutMs)
+              })
+            )
+            : session.close).pipe(
+            Effect.ensuring(
+              Effect.clockWith((clock) => Effect.map(clock.currentTimeMillis, (now) => release(id, now)))
+            )
+          ),
+      query,
+      changes: (id) => Stream.suspend(() => sessions.get(id)?.views ?? Stream.empty),
+      registerService: (service) => Peer.registerService(channel, service, options.requestTimeoutMs),
+      find: (networkService) => Finding.endpoints(channel, networkService)
+    })
+  })
+
+const randomText = (): string => Math.random().toString(36).slice(2).padEnd(14, "0")
+
+const unreadable = ({ message }: Namespace.NamespaceError): NsmError => new NsmError({ reason: "Failed", message })

@@ -1,0 +1,240 @@
+/**
+ * Decides for an endpoint: who is connected, what the handler is asked, and when a connection is over.
+ *
+ *     absent ──request──▶ Handling ──▶ standing ──close, expiry──▶ Closing ──▶ absent
+ *                            │ failed
+ *                            ▼
+ *                          absent, or standing as before
+ *
+ * 1. One call to the handler per connection at a time, in order of arrival.
+ * 2. The mechanism of a connection, with the interface's name, stays the same over refreshes.
+ * 3. The handler closes once what it accepted, whether the peer asks or its token expires.
+ * 4. A close always succeeds.
+ *
+ * Source: sdk, `chains/endpoint`, `common/{begin,timeout,monitor,mechanisms}`.
+ */
+import { Result as R, Schema } from "effect"
+import * as Machine from "../Machine.ts"
+import * as Model from "./Model.ts"
+import * as Naming from "./Naming.ts"
+import * as Path from "./Path.ts"
+import * as Table from "./Table.ts"
+
+export const Settings = Schema.Struct({
+  name: Schema.String,
+  /** The namespace of the endpoint, `inode://<dev>/<ino>`. */
+  netns: Schema.String,
+  requestTimeoutMs: Schema.Natural,
+  maxTokenLifetimeMs: Schema.Natural
+})
+export type Settings = typeof Settings.Type
+
+const Ask = Schema.TaggedStruct("Ask", { reply: Schema.Natural, connection: Model.Connection })
+type Ask = typeof Ask.Type
+const End = Schema.TaggedStruct("End", { reply: Schema.optionalKey(Schema.Natural) })
+type End = typeof End.Type
+
+const Guest = Schema.Struct({
+  standing: Schema.optionalKey(Schema.Struct({ connection: Model.Connection, expiresAt: Machine.Millis })),
+  work: Schema.optionalKey(Schema.Struct({ call: Machine.Call, pending: Schema.Union([Ask, End]) })),
+  queue: Schema.Array(Schema.Union([Ask, End]))
+})
+type Guest = typeof Guest.Type
+
+export const State = Schema.Struct({
+  settings: Settings,
+  nextCall: Machine.Call,
+  /** By the endpoint's id of the connection. */
+  guests: Schema.Record(Schema.String, Guest)
+})
+export type State = typeof State.Type
+
+export const Event = Schema.TaggedUnion({
+  /** In the caller's view; `freshId` and `random` are used for a new connection. */
+  RequestRequested: {
+    reply: Schema.Natural,
+    freshId: Schema.String,
+    random: Schema.String,
+    connection: Model.Connection,
+    preferences: Schema.Array(Model.Mechanism)
+  },
+  CloseRequested: { reply: Schema.Natural, connection: Model.Connection },
+  HandleSucceeded: { call: Machine.Call, connection: Model.Connection },
+  HandleFailed: { call: Machine.Call, ...Model.Failure.fields },
+  CloseFinished: { call: Machine.Call }
+})
+export type Event = typeof Event.Type
+
+export const Result = Schema.TaggedUnion({
+  Succeeded: { connection: Model.Connection },
+  Closed: {},
+  Failed: Model.Failure.fields
+})
+export type Result = typeof Result.Type
+
+export const Command = Schema.TaggedUnion({
+  HandleRequest: { call: Machine.Call, connection: Model.Connection },
+  HandleClose: { call: Machine.Call, connection: Model.Connection },
+  Reply: { reply: Schema.Natural, result: Result }
+})
+export type Command = typeof Command.Type
+
+type Step = Machine.Step<State, Command>
+
+const init = (settings: Settings): Step => [{ settings, nextCall: 0, guests: {} }, []]
+
+const step = (state: State, event: Event | Machine.Woken, now: Machine.Millis): Step => {
+  switch (event._tag) {
+    case "RequestRequested":
+      return requested(state, event)
+    case "CloseRequested":
+      return closeRequested(state, event.reply, event.connection)
+    case "HandleSucceeded":
+      return handled(state, event.call, event.connection, now)
+    case "HandleFailed":
+      return refused(state, event)
+    case "CloseFinished":
+      return closed(state, event.call)
+    case "Woken":
+      return woken(state, now)
+  }
+}
+
+const wake = ({ guests }: State): Machine.Millis | undefined =>
+  Machine.earliest(...Object.values(guests).map(({ standing, work }) => work ? undefined : standing?.expiresAt))
+
+const requested = (
+  state: State,
+  { connection, freshId, preferences, random, reply }: Extract<Event, { _tag: "RequestRequested" }>
+): Step => {
+  const entered = Path.enter({ name: state.settings.name, freshId }, connection)
+  if (R.isFailure(entered)) return fail(state, reply, "Invalid", entered.failure)
+  const { id } = entered.success
+  const wanted = connection.mechanism ?? preferences.find(isKernel)
+  if (!isKernel(wanted)) {
+    return fail(state, reply, "Invalid", "unsupported mechanism: this endpoint offers LOCAL/KERNEL")
+  }
+  const standing = Table.get(state.guests, id)?.standing?.connection
+  const name = (standing === undefined ? undefined : Model.interfaceName(standing))
+    ?? wanted.parameters["name"] ?? Naming.byService(connection.networkService, random)
+  const parameters = { ...wanted.parameters, inodeURL: state.settings.netns, name }
+  return accept(state, id, {
+    _tag: "Ask",
+    reply,
+    connection: Path.trim({ ...entered.success, mechanism: { ...wanted, parameters } })
+  })
+}
+
+const closeRequested = (state: State, reply: number, connection: Model.Connection): Step => {
+  const entered = Path.enter({ name: state.settings.name, freshId: "" }, connection)
+  const id = R.isSuccess(entered) ? entered.success.id : ""
+  return Table.get(state.guests, id) === undefined
+    ? [state, [{ _tag: "Reply", reply, result: { _tag: "Closed" } }]]
+    : accept(state, id, { _tag: "End", reply })
+}
+
+const accept = (state: State, id: string, pending: Ask | End): Step => {
+  const guest = Table.get(state.guests, id) ?? { queue: [] }
+  return proceed(state, id, { ...guest, queue: [...guest.queue, pending] }, [])
+}
+
+/** Starts what waits first, if nothing is going on; forgets a guest of whom nothing is left. */
+const proceed = (state: State, id: string, guest: Guest, before: ReadonlyArray<Command>): Step => {
+  const [pending, ...queue] = guest.queue
+  if (guest.work !== undefined) return [{ ...state, guests: Table.set(state.guests, id, guest) }, before]
+  if (pending === undefined) {
+    const guests = guest.standing === undefined ? Table.remove(state.guests, id) : Table.set(state.guests, id, guest)
+    return [{ ...state, guests }, before]
+  }
+  const call = state.nextCall
+  const connection = pending._tag === "Ask" ? pending.connection : guest.standing?.connection
+  if (connection === undefined) {
+    const answers = pending._tag === "End" ? closedReply(pending) : []
+    return proceed(state, id, { ...guest, queue }, [...before, ...answers])
+  }
+  return [
+    { ...state, nextCall: call + 1, guests: Table.set(state.guests, id, { ...guest, queue, work: { call, pending } }) },
+    [...before, { _tag: pending._tag === "Ask" ? "HandleRequest" : "HandleClose", call, connection }]
+  ]
+}
+
+const handled = (state: State, call: number, answer: Model.Connection, now: Machine.Millis): Step => {
+  const found = find(state, call)
+  if (found === undefined || found.pending._tag !== "Ask") return Machine.stay(state)
+  const { guest, id, pending: { connection, reply } } = found
+  const { maxTokenLifetimeMs } = state.settings
+  const agreed: Model.Connection = { ...connection, context: answer.context, labels: answer.labels, state: "Up" }
+  const signed = Path.sign(agreed, agreed.path.index, "", now + maxTokenLifetimeMs)
+  const standing = { connection: signed, expiresAt: Path.deadline(signed, state.settings, now) }
+  return proceed(state, id, { ...guest, standing }, [
+    { _tag: "Reply", reply, result: { _tag: "Succeeded", connection: toCaller(signed) } }
+  ])
+}
+
+const refused = (state: State, event: Extract<Event, { _tag: "HandleFailed" }>): Step => {
+  const found = find(state, event.call)
+  if (found === undefined || found.pending._tag !== "Ask") return Machine.stay(state)
+  const { reason, message } = event
+  return proceed(state, found.id, found.guest, [
+    { _tag: "Reply", reply: found.pending.reply, result: { _tag: "Failed", reason, message } }
+  ])
+}
+
+const closed = (state: State, call: number): Step => {
+  const found = find(state, call)
+  if (found === undefined || found.pending._tag !== "End") return Machine.stay(state)
+  const { standing: _, ...guest } = found.guest
+  return proceed(state, found.id, guest, closedReply(found.pending))
+}
+
+const woken = (state: State, now: Machine.Millis): Step =>
+  Object.entries(state.guests)
+    .filter(([, { standing, work }]) => work === undefined && standing !== undefined && standing.expiresAt <= now)
+    .reduce<Step>(([before, commands], [id]) => {
+      const [after, more] = accept(before, id, { _tag: "End" })
+      return [after, [...commands, ...more]]
+    }, Machine.stay(state))
+
+const find = (state: State, call: number) => {
+  for (const [id, { work, ...guest }] of Object.entries(state.guests)) {
+    if (work?.call === call) return { id, guest, pending: work.pending }
+  }
+  return undefined
+}
+
+const toCaller = (connection: Model.Connection): Model.Connection => {
+  const index = Math.max(0, connection.path.index - 1)
+  return {
+    ...connection,
+    id: connection.path.segments[index]?.id ?? connection.id,
+    path: { ...connection.path, index }
+  }
+}
+
+const closedReply = ({ reply }: End): ReadonlyArray<Command> =>
+  reply === undefined ? [] : [{ _tag: "Reply", reply, result: { _tag: "Closed" } }]
+
+const fail = (state: State, reply: number, reason: Model.Reason, message: string): Step => [
+  state,
+  [{ _tag: "Reply", reply, result: { _tag: "Failed", reason, message } }]
+]
+
+const isKernel = (mechanism: Model.Mechanism | undefined): mechanism is Model.Mechanism =>
+  mechanism?.type === "KERNEL" && mechanism.cls === "LOCAL"
+
+export const machine = Machine.make<Settings, State, Event, Command>({
+  name: "nsm-endpoint",
+  Input: Settings,
+  State,
+  Event,
+  Command,
+  init,
+  step,
+  wake
+})
+
+/** The connections that stand, by id, in the endpoint's view. */
+export const connections = ({ guests }: State): { readonly [id: string]: Model.Connection } =>
+  Object.fromEntries(
+    Object.entries(guests).flatMap(([id, { standing }]) => standing === undefined ? [] : [[id, standing.connection]])
+  )

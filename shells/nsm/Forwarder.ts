@@ -1,0 +1,184 @@
+/**
+ * Carries out what `core/nsm/Forward` plans, in the namespaces of both ends.
+ *
+ * One plan at a time, so that no two see the same kernel; namespaces are open only while a plan runs, because an open
+ * one lives on when its owner is gone.
+ */
+import { Context, Effect, Layer, type Scope, Semaphore, Stream } from "effect"
+import type * as Cross from "../../core/nsm/Cross.ts"
+import * as Forward from "../../core/nsm/Forward.ts"
+import type * as Model from "../../core/nsm/Model.ts"
+import * as Namespace from "../netlink/Namespace.ts"
+import * as Netlink from "../netlink/Netlink.ts"
+import type { NetlinkError } from "../netlink/NetlinkError.ts"
+import * as Sysctl from "../netlink/Sysctl.ts"
+
+export class Forwarder extends Context.Service<Forwarder, {
+  /** Makes the kernel hold the cross connect instead of the previous one. */
+  readonly plumb: (cross: Cross.Cross, previous: Cross.Cross | undefined) => Effect.Effect<void, Model.Failure>
+  /** Removes a cross connect as far as its namespaces still exist. */
+  readonly unplumb: (cross: Cross.Cross) => Effect.Effect<void>
+  /** Completes when the pair is gone, and says whether the client's namespace is. */
+  readonly loss: (cross: Cross.Cross) => Effect.Effect<{ readonly clientGone: boolean }>
+  /** Removes from every namespace what this manager made, except what the given cross connects need. */
+  readonly sweep: (keep: ReadonlyArray<Cross.Cross>) => Effect.Effect<void>
+}>()("sluice/shells/nsm/Forwarder") {
+  /** The forwarder of the manager with that name; needs CAP_NET_ADMIN and CAP_SYS_ADMIN in the host's pid namespace. */
+  static layer(manager: string): Layer.Layer<Forwarder> {
+    return Layer.effect(Forwarder, make(manager))
+  }
+}
+
+interface Place {
+  readonly path: string
+  readonly netlink: Netlink.Netlink["Service"]
+}
+type Places = ReadonlyMap<string, Place>
+
+const make = (manager: string) =>
+  Effect.gen(function*() {
+    const lock = yield* Semaphore.make(1)
+    // The namespaces of this machine are looked at once a second at most, however many connections there are.
+    const visible = yield* Effect.cachedWithTTL(Namespace.visible, "1 second")
+    return Forwarder.of({
+      plumb: (cross, previous) => lock.withPermits(1)(Effect.scoped(plumb(cross, previous))),
+      unplumb: (cross) =>
+        lock.withPermits(1)(Effect.scoped(unplumb(cross))).pipe(
+          Effect.catch((failure) => Effect.logWarning(`Could not remove ${cross.alias}: ${failure.message}`))
+        ),
+      loss: (cross) =>
+        Effect.raceFirst(
+          namespaceGone(cross.client.netns, visible),
+          Effect.scoped(linkGone(cross))
+        ).pipe(
+          Effect.andThen(Namespace.visible),
+          Effect.map((namespaces) => ({ clientGone: !namespaces.has(cross.client.netns) }))
+        ),
+      sweep: (keep) =>
+        Effect.flatMap(Namespace.visible, (namespaces) =>
+          lock.withPermits(1)(
+            Effect.forEach(namespaces, ([url, path]) => sweep(manager, keep, url, path), { discard: true })
+          ))
+    })
+  })
+
+const plumb = (
+  cross: Cross.Cross,
+  previous: Cross.Cross | undefined
+): Effect.Effect<void, Model.Failure, Scope.Scope> =>
+  Effect.gen(function*() {
+    const places = yield* openAll(cross, previous)
+    for (const netns of Forward.netnsOf(cross)) {
+      if (!places.has(netns)) {
+        const message = `network namespace ${netns} is not on this machine`
+        return yield* Effect.fail({ reason: "NotFound" as const, message })
+      }
+    }
+    const observed = yield* observe(places)
+    const conflict = Forward.conflict(cross, observed)
+    if (conflict !== undefined) return yield* Effect.fail({ reason: "Conflict" as const, message: conflict })
+    const desired = { cross, ...(previous === undefined ? {} : { previous }) }
+    yield* perform(Forward.plan.plan(desired, observed), places)
+  })
+
+const unplumb = (cross: Cross.Cross): Effect.Effect<void, Model.Failure, Scope.Scope> =>
+  Effect.gen(function*() {
+    const places = yield* openAll(cross, undefined)
+    yield* perform(Forward.plan.plan({ previous: cross }, yield* observe(places)), places)
+  })
+
+const sweep = (
+  manager: string,
+  keep: ReadonlyArray<Cross.Cross>,
+  url: string,
+  path: string
+): Effect.Effect<void> =>
+  Effect.scoped(Effect.gen(function*() {
+    const netlink = yield* Netlink.make(path)
+    const operations = Forward.sweep(manager, keep, url, yield* netlink.snapshot)
+    if (operations.length > 0) yield* Effect.logInfo("Removing leftovers", { namespace: path, operations })
+    yield* netlink.apply(operations)
+  })).pipe(Effect.catch((error) => Effect.logDebug(`Could not look for leftovers in ${path}: ${error.message}`)))
+
+/** Those of the namespaces that exist. */
+const openAll = (
+  cross: Cross.Cross,
+  previous: Cross.Cross | undefined
+): Effect.Effect<Places, Model.Failure, Scope.Scope> =>
+  Effect.gen(function*() {
+    const urls = new Set([...Forward.netnsOf(cross), ...(previous === undefined ? [] : Forward.netnsOf(previous))])
+    const places = new Map<string, Place>()
+    for (const url of urls) {
+      const found = yield* Effect.option(Namespace.resolve(url))
+      if (found._tag === "None") continue
+      const netlink = yield* Effect.mapError(Netlink.make(found.value.path), broken)
+      places.set(url, { path: found.value.path, netlink })
+    }
+    return places
+  })
+
+const observe = (places: Places): Effect.Effect<Forward.Observed, Model.Failure> =>
+  Effect.map(
+    Effect.forEach(
+      places,
+      ([url, { netlink }]) => Effect.map(netlink.snapshot, (snapshot) => [url, snapshot] as const)
+    ),
+    Object.fromEntries
+  ).pipe(Effect.mapError(broken))
+
+const perform = (
+  operations: ReadonlyArray<Forward.Operation>,
+  places: Places
+): Effect.Effect<void, Model.Failure> =>
+  Effect.forEach(operations, (operation) => performOne(operation, places), { discard: true }).pipe(
+    Effect.mapError(broken)
+  )
+
+const performOne = (operation: Forward.Operation, places: Places): Effect.Effect<void, NetlinkError> => {
+  switch (operation._tag) {
+    case "Change":
+      return places.get(operation.netns)?.netlink.apply([operation.operation]) ?? Effect.void
+    case "CreatePair": {
+      const [client, endpoint] = [places.get(operation.client.netns), places.get(operation.endpoint.netns)]
+      if (client === undefined || endpoint === undefined) return Effect.void
+      const end = ({ link, mac }: Cross.End, { path }: Place) => ({
+        namespace: path,
+        name: link,
+        mac,
+        alias: operation.alias
+      })
+      return client.netlink.createVeth(end(operation.client, client), end(operation.endpoint, endpoint)).pipe(
+        Effect.andThen(allowIpv6(operation.client, client)),
+        Effect.andThen(allowIpv6(operation.endpoint, endpoint))
+      )
+    }
+  }
+}
+
+/** A namespace may have IPv6 switched off for new links; where IPv6 does not exist at all that is no failure. */
+const allowIpv6 = ({ link }: Cross.End, { path }: Place): Effect.Effect<void> =>
+  Effect.ignore(Sysctl.write(`net/ipv6/conf/${link}/disable_ipv6`, "0", path))
+
+const namespaceGone = (
+  url: string,
+  visible: Effect.Effect<ReadonlyMap<string, string>>
+): Effect.Effect<void> =>
+  Effect.sleep("1 second").pipe(
+    Effect.andThen(visible),
+    Effect.flatMap((namespaces) => namespaces.has(url) ? namespaceGone(url, visible) : Effect.void)
+  )
+
+/** Completes when the client's end is gone; the ends of a pair go together. */
+const linkGone = ({ alias, client }: Cross.Cross): Effect.Effect<void, never, Scope.Scope> =>
+  Effect.gen(function*() {
+    const { path } = yield* Namespace.resolve(client.netns)
+    const netlink = yield* Netlink.make(path)
+    yield* netlink.changes.pipe(
+      Stream.debounce("100 millis"),
+      Stream.mapEffect(() => netlink.snapshot),
+      Stream.takeUntil(({ links }) => !links.some((link) => link.alias === alias)),
+      Stream.runDrain
+    )
+  }).pipe(Effect.ignore)
+
+const broken = (error: NetlinkError): Model.Failure => ({ reason: "Failed", message: error.message })

@@ -1,0 +1,111 @@
+/** Performs the commands of the manager. */
+import { Effect, Stream } from "effect"
+import type * as CircuitState from "../../core/nsm/CircuitState.ts"
+import type * as Manager from "../../core/nsm/Manager.ts"
+import type * as Model from "../../core/nsm/Model.ts"
+import type * as Registry from "../../core/nsm/Registry.ts"
+import * as Client from "../grpc/Client.ts"
+import type * as Replies from "../runtime/Replies.ts"
+import type { NsmError } from "../sdk/Error.ts"
+import * as Peer from "../sdk/Peer.ts"
+import { Forwarder } from "./Forwarder.ts"
+import { Records } from "./Records.ts"
+
+/** Callers that wait: for connections, and for registrations. */
+export interface Waiting {
+  readonly connections: Replies.Replies<CircuitState.Result>
+  readonly registrations: Replies.Replies<Registry.Answer>
+}
+
+type Send = (event: Manager.Event) => void
+
+export const perform =
+  (waiting: Waiting) => (command: Manager.Command, send: Send): Effect.Effect<void, never, Forwarder | Records> => {
+    switch (command._tag) {
+      case "RequestEndpoint": {
+        const { call, connection, preferences, target, timeoutMs } = command
+        return dial(target, (client) => Peer.request(client, connection, preferences, timeoutMs)).pipe(
+          Effect.match({
+            onSuccess: (answer) => send({ _tag: "EndpointAnswered", call, connection: answer }),
+            onFailure: ({ message, reason }) => send({ _tag: "EndpointRefused", call, reason, message })
+          })
+        )
+      }
+      case "CloseEndpoint": {
+        const { call, connection, target, timeoutMs } = command
+        return dial(target, (client) => Peer.close(client, connection, timeoutMs)).pipe(
+          Effect.catch((error) => Effect.logInfo(`Endpoint ${target.name} was not told of a close: ${error.message}`)),
+          Effect.andThen(Effect.sync(() => send({ _tag: "EndpointClosed", call })))
+        )
+      }
+      case "Plumb":
+        return Effect.flatMap(Forwarder, ({ plumb }) => plumb(command.cross, command.previous)).pipe(
+          Effect.match({
+            onSuccess: () => send({ _tag: "PlumbSucceeded", call: command.call }),
+            onFailure: (failure) => send({ _tag: "PlumbFailed", call: command.call, ...failure })
+          })
+        )
+      case "Unplumb":
+        return Effect.flatMap(Forwarder, ({ unplumb }) => unplumb(command.cross)).pipe(
+          Effect.andThen(Effect.sync(() => send({ _tag: "UnplumbFinished", call: command.call })))
+        )
+      case "WatchEndpoint":
+        return watchEndpoint(command, send)
+      case "WatchLink":
+        return Effect.flatMap(Forwarder, ({ loss }) => loss(command.cross)).pipe(
+          Effect.map(({ clientGone }) => send({ _tag: "LinkLost", call: command.call, clientGone }))
+        )
+      case "SaveRecord":
+        return Effect.flatMap(Records, ({ save }) => save(command.record))
+      case "ForgetRecord":
+        return Effect.flatMap(Records, ({ forget }) => forget(command.clientId))
+      case "Sweep":
+        return Effect.flatMap(Forwarder, ({ sweep }) => sweep(command.keep))
+      case "Reply":
+        return waiting.connections.answer(command.reply, command.result)
+      case "Answer":
+        return waiting.registrations.answer(command.reply, command.answer)
+      case "Cancel":
+        return Effect.void
+    }
+  }
+
+const dial = <A>(
+  { url }: CircuitState.Target,
+  use: (client: Client.Client) => Effect.Effect<A, NsmError>
+): Effect.Effect<A, NsmError> =>
+  Client.make({ target: url }).pipe(Effect.mapError(Peer.fromGrpc), Effect.flatMap(use), Effect.scoped)
+
+/** Tells changes until the endpoint is lost or the connection is down there. */
+const watchEndpoint = (
+  { call, connection, target }: Extract<Manager.Command, { _tag: "WatchEndpoint" }>,
+  send: Send
+): Effect.Effect<void> => {
+  const own = connection.path.segments[connection.path.index]
+  const selector = { segments: [{ name: own?.name ?? "", id: connection.id, token: "" }], networkServices: [] }
+  return dial(target, (client) =>
+    Peer.monitor(client, selector).pipe(
+      Stream.map((event) => changeIn(event, connection)),
+      Stream.tap((change) =>
+        Effect.sync(() => change !== "RefreshRequested" || send({ _tag: "EndpointChanged", call, change }))
+      ),
+      Stream.takeUntil((change) => change === "Down"),
+      Stream.runDrain
+    )).pipe(
+      Effect.ignore,
+      Effect.andThen(Effect.sync(() => send({ _tag: "EndpointChanged", call, change: "Down" })))
+    )
+}
+
+/** What an event means for the connection; the first event tells an endpoint that forgot it. */
+const changeIn = (
+  { connections, type }: Model.ConnectionEvent,
+  { id, path: { index } }: Model.Connection
+): CircuitState.Change | undefined => {
+  const next = Object.values(connections).find(({ path }) =>
+    path.index === index + 1 && path.segments[index]?.id === id
+  )
+  if (next === undefined) return type === "Initial" ? "Down" : undefined
+  if (type === "Delete" || next.state === "Down") return "Down"
+  return next.state === "RefreshRequested" ? "RefreshRequested" : undefined
+}

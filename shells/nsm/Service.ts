@@ -1,0 +1,154 @@
+/** The services of the manager: connections, monitors and both registries, on the machine that decides. */
+import { Effect, Stream } from "effect"
+import { randomUUID } from "node:crypto"
+import type * as CircuitState from "../../core/nsm/CircuitState.ts"
+import * as Manager from "../../core/nsm/Manager.ts"
+import type * as Model from "../../core/nsm/Model.ts"
+import * as Monitor from "../../core/nsm/Monitor.ts"
+import * as Registry from "../../core/nsm/Registry.ts"
+import { MonitorConnectionDefinition } from "../../proto/gen/connection.ts"
+import { NetworkServiceDefinition } from "../../proto/gen/networkservice.ts"
+import { NetworkServiceEndpointRegistryDefinition, NetworkServiceRegistryDefinition } from "../../proto/gen/registry.ts"
+import type * as GrpcError from "../grpc/Error.ts"
+import * as Server from "../grpc/Server.ts"
+import type * as Runner from "../runtime/Runner.ts"
+import * as Peer from "../sdk/Peer.ts"
+import type { Waiting } from "./Interpreter.ts"
+import * as Wire from "./Wire.ts"
+
+type Running = Runner.Running<Manager.State, Manager.Event>
+
+/** The full names of the services, for health. */
+export const names: ReadonlyArray<string> = [
+  NetworkServiceDefinition,
+  MonitorConnectionDefinition,
+  NetworkServiceRegistryDefinition,
+  NetworkServiceEndpointRegistryDefinition
+].map(({ fullName }) => fullName)
+
+export const make = (running: Running, waiting: Waiting) =>
+  [
+    Server.service(NetworkServiceDefinition, {
+      request: ({ connection, mechanismPreferences }) =>
+        waiting.connections.ask((reply) =>
+          running.send({
+            _tag: "RequestRequested",
+            reply,
+            freshId: randomUUID(),
+            connection: Wire.connectionFrom(connection),
+            preferences: mechanismPreferences.map(Wire.mechanismFrom)
+          })
+        ).pipe(Effect.flatMap(connectionOf), Effect.map(Wire.connectionTo)),
+      close: (connection) =>
+        waiting.connections.ask((reply) =>
+          running.send({
+            _tag: "CloseRequested",
+            reply,
+            freshId: randomUUID(),
+            connection: Wire.connectionFrom(connection)
+          })
+        ).pipe(Effect.flatMap(closed), Effect.as({}))
+    }),
+    Server.service(MonitorConnectionDefinition, {
+      monitorConnections: (selector) =>
+        monitor(running.changes.pipe(Stream.map(Manager.connections)), Wire.selectorFrom(selector)).pipe(
+          Stream.map(Wire.eventTo)
+        )
+    }),
+    Server.service(NetworkServiceRegistryDefinition, {
+      register: (service) =>
+        waiting.registrations.ask((reply) =>
+          running.send({ _tag: "RegisterServiceRequested", reply, service: Wire.serviceFrom(service) })
+        ).pipe(
+          Effect.flatMap(answered),
+          Effect.map((answer) => answer._tag === "Service" ? Wire.serviceTo(answer.service) : service)
+        ),
+      unregister: ({ name }) =>
+        waiting.registrations.ask((reply) => running.send({ _tag: "UnregisterServiceRequested", reply, name })).pipe(
+          Effect.flatMap(answered),
+          Effect.as({})
+        ),
+      find: ({ networkService, watch }) => {
+        const template = Wire.serviceFrom(networkService)
+        return find(running, watch, ({ registry }) =>
+          registry.services, (service: Model.NetworkService) =>
+          Registry.fitsService(template, service)).pipe(
+            Stream.map(({ deleted, value }) => ({ networkService: Wire.serviceTo(value), deleted }))
+          )
+      }
+    }),
+    Server.service(NetworkServiceEndpointRegistryDefinition, {
+      register: (endpoint) =>
+        waiting.registrations.ask((reply) =>
+          running.send({ _tag: "RegisterEndpointRequested", reply, endpoint: Wire.endpointFrom(endpoint) })
+        ).pipe(
+          Effect.flatMap(answered),
+          Effect.map((answer) =>
+            answer._tag === "Endpoint" ? Wire.endpointTo(answer.endpoint) : endpoint
+          )
+        ),
+      unregister: ({ name }) =>
+        waiting.registrations.ask((reply) => running.send({ _tag: "UnregisterEndpointRequested", reply, name })).pipe(
+          Effect.flatMap(answered),
+          Effect.as({})
+        ),
+      find: ({ networkServiceEndpoint, watch }) => {
+        const template = Wire.endpointFrom(networkServiceEndpoint)
+        return find(running, watch, ({ registry }) =>
+          registry.endpoints, (endpoint: Model.Endpoint) =>
+          Registry.fitsEndpoint(template, endpoint)).pipe(
+            Stream.map(({ deleted, value }) => ({ networkServiceEndpoint: Wire.endpointTo(value), deleted }))
+          )
+      }
+    })
+  ] as const
+
+/** The events of a monitor over the connections as they change: first all of them, then what became different. */
+export const monitor = (
+  connections: Stream.Stream<Monitor.Connections>,
+  selector: Model.Selector
+): Stream.Stream<Model.ConnectionEvent> =>
+  connections.pipe(
+    Stream.mapAccum(
+      (): Monitor.Connections | undefined => undefined,
+      (before, after) =>
+        [
+          after,
+          before === undefined
+            ? [Monitor.initial(selector, after)]
+            : Monitor.changes(selector, before, after)
+        ] as const
+    )
+  )
+
+/** What fits now; with `watch` then every change. */
+const find = <A>(
+  running: Running,
+  watch: boolean,
+  records: (state: Manager.State) => { readonly [name: string]: A },
+  fits: (value: A) => boolean
+): Stream.Stream<Registry.Change<A>> =>
+  (watch ? running.changes : Stream.sync(running.current)).pipe(
+    Stream.map(records),
+    Stream.mapAccum(
+      (): { readonly [name: string]: A } => ({}),
+      (before, after) => [after, Registry.changes(before, after, fits)] as const
+    )
+  )
+
+const connectionOf = (result: CircuitState.Result): Effect.Effect<Model.Connection, GrpcError.GrpcError> => {
+  switch (result._tag) {
+    case "Succeeded":
+      return Effect.succeed(result.connection)
+    case "Closed":
+      return Effect.fail(Peer.toGrpc({ reason: "Conflict", message: "the connection was closed" }))
+    case "Failed":
+      return Effect.fail(Peer.toGrpc(result))
+  }
+}
+
+const closed = (result: CircuitState.Result): Effect.Effect<void, GrpcError.GrpcError> =>
+  result._tag === "Failed" ? Effect.fail(Peer.toGrpc(result)) : Effect.void
+
+const answered = (answer: Registry.Answer): Effect.Effect<Registry.Answer, GrpcError.GrpcError> =>
+  answer._tag === "Failed" ? Effect.fail(Peer.toGrpc(answer)) : Effect.succeed(answer)

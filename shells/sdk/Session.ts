@@ -1,0 +1,103 @@
+/** One connection of the client at work: its machine, with the manager at the other end of a channel. */
+import { Effect, type Scope, Stream } from "effect"
+import * as Core from "../../core/nsm/Client.ts"
+import type * as ClientState from "../../core/nsm/ClientState.ts"
+import * as Model from "../../core/nsm/Model.ts"
+import type * as Grpc from "../grpc/Client.ts"
+import * as Replies from "../runtime/Replies.ts"
+import * as Runner from "../runtime/Runner.ts"
+import { NsmError } from "./Error.ts"
+import * as Peer from "./Peer.ts"
+
+export interface Session {
+  readonly running: Runner.Running<ClientState.State, ClientState.Event>
+  readonly scope: Scope.Closeable
+  /** Callers that wait for something in this session. */
+  users: number
+  readonly request: (connection: Model.Connection, interfaceName: string) => Effect.Effect<Model.Connection, NsmError>
+  readonly close: Effect.Effect<void, NsmError>
+  /** The connection while it stands; ends when it does. */
+  readonly views: Stream.Stream<Model.Connection>
+}
+
+export const make = (
+  channel: Grpc.Client,
+  settings: ClientState.Settings,
+  scope: Scope.Closeable
+): Effect.Effect<Session, never, Scope.Scope> =>
+  Effect.gen(function*() {
+    const replies = Replies.make<ClientState.Result>()
+    const running = yield* Runner.start(Core.machine, { input: settings, perform: perform(channel, settings, replies) })
+    return {
+      running,
+      scope,
+      users: 0,
+      request: (connection, interfaceName) =>
+        Effect.flatMap(
+          replies.ask((reply) => running.send({ _tag: "RequestRequested", reply, connection, interfaceName })),
+          (result) => result._tag === "Succeeded" ? Effect.succeed(result.connection) : Effect.fail(failureOf(result))
+        ),
+      close: Effect.flatMap(
+        replies.ask((reply) => running.send({ _tag: "CloseRequested", reply })),
+        (result) => result._tag === "Failed" ? Effect.fail(failureOf(result)) : Effect.void
+      ),
+      views: running.changes.pipe(
+        Stream.map(Core.view),
+        Stream.changes,
+        Stream.dropWhile((view) => view === undefined),
+        Stream.takeWhile((view) => view !== undefined)
+      )
+    }
+  })
+
+const perform = (
+  channel: Grpc.Client,
+  { name }: ClientState.Settings,
+  replies: Replies.Replies<ClientState.Result>
+) =>
+(command: ClientState.Command, send: (event: ClientState.Event) => void): Effect.Effect<void> => {
+  switch (command._tag) {
+    case "Request": {
+      const { call, connection, preferences, timeoutMs } = command
+      return Peer.request(channel, connection, preferences, timeoutMs).pipe(Effect.match({
+        onSuccess: (answer) => send({ _tag: "RequestSucceeded", call, connection: answer }),
+        onFailure: ({ message, reason }) => send({ _tag: "RequestFailed", call, reason, message })
+      }))
+    }
+    case "Close":
+      return Peer.close(channel, command.connection, command.timeoutMs).pipe(Effect.match({
+        onSuccess: () => send({ _tag: "CloseFinished", call: command.call }),
+        onFailure: ({ message, reason }) =>
+          send({ _tag: "CloseFinished", call: command.call, failure: { reason, message } })
+      }))
+    case "Monitor": {
+      const { call, connection } = command
+      return Peer.monitor(channel, { segments: [{ name, id: connection.id, token: "" }], networkServices: [] }).pipe(
+        Stream.map((event) => changeIn(event, connection.id)),
+        Stream.filter((change) => change !== undefined),
+        Stream.runForEach((change) => Effect.sync(() => send({ _tag: "MonitorChanged", call, change }))),
+        Effect.ignore,
+        Effect.andThen(Effect.sync(() => send({ _tag: "MonitorChanged", call, change: "Lost" })))
+      )
+    }
+    case "Reply":
+      return replies.answer(command.reply, command.result)
+    case "Cancel":
+      return Effect.void
+  }
+}
+
+const changeIn = (
+  { connections, type }: Model.ConnectionEvent,
+  id: string
+): ClientState.Change | undefined => {
+  const record = Object.values(connections).find((connection) => Model.isClientRecord(id, connection))
+  if (record === undefined) return undefined
+  if (type === "Delete" || record.state === "Down") return "Down"
+  return record.state === "RefreshRequested" ? "RefreshRequested" : undefined
+}
+
+const failureOf = (result: Exclude<ClientState.Result, { _tag: "Succeeded" }>): NsmError =>
+  result._tag === "Failed"
+    ? new NsmError({ reason: result.reason, message: result.message })
+    : new NsmError({ reason: "Conflict", message: "the connection was closed" })
