@@ -239,3 +239,24 @@ transcript(
   new URL("./stories/clash.txt", import.meta.url),
   ({ identifier, phase, status }) => `${phase._tag} status=${status} identifier=${identifier ?? "none"}`
 )
+
+transcript(
+  Stream.machine,
+  new URL("./stories/forgetful-nsp.txt", import.meta.url),
+  ({ identifier, phase, status }) => `${phase._tag} status=${status} identifier=${identifier ?? "none"}`
+)
+
+transcript(
+  Ambassador.machine,
+  new URL("./stories/switch-of-trenches.txt", import.meta.url),
+  (state) => {
+    const streams = Ambassador.statuses(state, { trench: "", conduit: "", stream: "" })
+    const conduits = state.conduits.map(({ at, attachment }) => `${at.conduit}.${at.trench}:${attachment.phase._tag}`)
+    return [
+      `trench=${state.trench ?? "none"}`,
+      ...conduits,
+      ...streams.map(({ at, status }) => `${at.stream}.${at.conduit}.${at.trench}:${status}`),
+      `waiting=${state.queue.length}`
+    ].join(" ")
+  }
+)
