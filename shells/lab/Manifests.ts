@@ -2,9 +2,10 @@
 import { Effect, Result, Schema } from "effect"
 import * as fs from "node:fs"
 import * as path from "node:path"
-import { parseAllDocuments, stringify } from "yaml"
+import { stringify } from "yaml"
 import * as Manifest from "../../core/config/Manifest.ts"
 import * as Problem from "../../core/config/Problem.ts"
+import * as Yaml from "../nsp/Yaml.ts"
 
 /** The manifests cannot be used; one line for each reason. */
 export class ManifestError extends Schema.TaggedError<ManifestError>()("ManifestError", {
@@ -53,13 +54,10 @@ const parse = (file: string): Effect.Effect<ReadonlyArray<unknown>, ManifestErro
       try: () => fs.readFileSync(file, "utf8"),
       catch: (cause) => refuse(`${file}: ${said(cause)}`)
     })
-    const parsed = parseAllDocuments(text)
-    const documents = Array.isArray(parsed) ? parsed : []
-    const errors = documents.flatMap((document) =>
-      document.errors.map((error) => `${file}: ${error.message.split("\n")[0]}`)
-    )
-    if (errors.length > 0) return yield* new ManifestError({ lines: errors })
-    return documents.map((document): unknown => document.toJS()).filter((document) => document !== null)
+    const documents = Yaml.parse(file, text)
+    const problems = documents.flatMap((document) => "problem" in document ? [document.problem] : [])
+    if (problems.length > 0) return yield* new ManifestError({ lines: problems })
+    return documents.flatMap((document) => "value" in document && document.value !== null ? [document.value] : [])
   })
 
 const refuse = (line: string): ManifestError => new ManifestError({ lines: [line] })
