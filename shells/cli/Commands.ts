@@ -32,6 +32,10 @@ export const commands: { readonly [name: string]: Subcommand } = {
     summary: "Runs a recording of a process again and says whether it decides the same.",
     load: () => import("../replay/Main.ts")
   },
+  tapa: {
+    summary: "Ambassador of a target: opens streams of external traffic for the application beside it.",
+    load: () => import("../tapa/Main.ts")
+  },
   target: {
     summary: "Opens, closes and watches streams at the ambassador of a target.",
     load: () => import("../target/Main.ts")

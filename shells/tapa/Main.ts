@@ -9,7 +9,7 @@ import * as Server from "../grpc/Server.ts"
 import * as Process from "../runtime/Process.ts"
 import * as Replies from "../runtime/Replies.ts"
 import * as Runner from "../runtime/Runner.ts"
-import type { NsmClient } from "../sdk/Client.ts"
+import { NsmClient } from "../sdk/Client.ts"
 import * as Config from "./Config.ts"
 import * as Interpreter from "./Interpreter.ts"
 import * as Tap from "./Server.ts"
@@ -39,3 +39,25 @@ export const serve = (
     machine.send({ _tag: "ShutdownRequested" })
     yield* Stream.runHead(Stream.filter(machine.changes, Ambassador.isStopped))
   })
+
+export const command = Process.program({
+  name: "tapa",
+  summary: "Ambassador of a target: opens streams of external traffic for the application beside it.",
+  serviceId: "Meridio-tapa",
+  settings: Config.settings,
+  validate: Config.validate,
+  logLevel: ({ logLevel }) => logLevel,
+  // Two steps of draining, unregister and disconnect, with the default timeout, and a little more.
+  graceMs: 35_000,
+  main: (settings) =>
+    Effect.provide(
+      serve(settings),
+      NsmClient.layer({
+        name: settings.name,
+        manager: settings.nsmSocket,
+        naming: "Counter",
+        requestTimeoutMs: settings.timeoutMs,
+        maxTokenLifetimeMs: settings.maxTokenLifetimeMs
+      })
+    )
+})
