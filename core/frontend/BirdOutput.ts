@@ -88,8 +88,8 @@ export const Verdict = Schema.TaggedUnion({
 export type Verdict = typeof Verdict.Type
 
 /**
- * Reads the answer to `configure` and `configure check` by its code: 3 and 4 done or in progress, 18 queued behind
- * another one (accepted as well, unlike in Meridio), 20 checked, 5 unchanged, 8002 an error of the file.
+ * Reads the answer to `configure` and `configure check` by its code (BIRD doc/reply_codes): 3 done, 4 in progress, 5
+ * queued behind another one (accepted as well, unlike in Meridio), 20 checked, 6 shutting down, 8002 an error of the file.
  */
 export const verdict = (code: number, text: string): Verdict => {
   if (code === 6) return { _tag: "Ignored" }

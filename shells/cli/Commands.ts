@@ -8,6 +8,10 @@ export interface Subcommand {
 }
 
 export const commands: { readonly [name: string]: Subcommand } = {
+  frontend: {
+    summary: "Announces the VIPs of an attractor to its gateways and guards their egress.",
+    load: () => import("../frontend/Main.ts")
+  },
   health: {
     summary: "Asks a program whether it is fit, for probes: exit code 0 or 1.",
     load: () => import("./HealthCheck.ts")
