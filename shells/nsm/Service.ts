@@ -4,7 +4,6 @@ import { randomUUID } from "node:crypto"
 import type * as CircuitState from "../../core/nsm/CircuitState.ts"
 import * as Manager from "../../core/nsm/Manager.ts"
 import type * as Model from "../../core/nsm/Model.ts"
-import * as Monitor from "../../core/nsm/Monitor.ts"
 import * as Registry from "../../core/nsm/Registry.ts"
 import { MonitorConnectionDefinition } from "../../proto/gen/connection.ts"
 import { NetworkServiceDefinition } from "../../proto/gen/networkservice.ts"
@@ -14,6 +13,7 @@ import * as Server from "../grpc/Server.ts"
 import type * as Runner from "../runtime/Runner.ts"
 import * as Peer from "../sdk/Peer.ts"
 import type { Waiting } from "./Interpreter.ts"
+import * as Monitors from "./Monitors.ts"
 import * as Wire from "./Wire.ts"
 
 type Running = Runner.Running<Manager.State, Manager.Event>
@@ -51,7 +51,7 @@ export const make = (running: Running, waiting: Waiting) =>
     }),
     Server.service(MonitorConnectionDefinition, {
       monitorConnections: (selector) =>
-        monitor(running.changes.pipe(Stream.map(Manager.connections)), Wire.selectorFrom(selector)).pipe(
+        Monitors.events(running.changes.pipe(Stream.map(Manager.connections)), Wire.selectorFrom(selector)).pipe(
           Stream.map(Wire.eventTo)
         )
     }),
@@ -102,24 +102,6 @@ export const make = (running: Running, waiting: Waiting) =>
       }
     })
   ] as const
-
-/** The events of a monitor over the connections as they change: first all of them, then what became different. */
-export const monitor = (
-  connections: Stream.Stream<Monitor.Connections>,
-  selector: Model.Selector
-): Stream.Stream<Model.ConnectionEvent> =>
-  connections.pipe(
-    Stream.mapAccum(
-      (): Monitor.Connections | undefined => undefined,
-      (before, after) =>
-        [
-          after,
-          before === undefined
-            ? [Monitor.initial(selector, after)]
-            : Monitor.changes(selector, before, after)
-        ] as const
-    )
-  )
 
 /** What fits now; with `watch` then every change. */
 const find = <A>(

@@ -29,6 +29,8 @@ export interface Options {
   readonly name: string
   /** Address of the manager, for example `unix:///var/lib/networkservicemesh/nsm.io.sock`. */
   readonly manager: string
+  /** Path of the network namespace that gets the interfaces. Default: the one of this process. */
+  readonly namespace?: string
   readonly naming: Naming
   /** How long one call may take. */
   readonly requestTimeoutMs: number
@@ -36,7 +38,7 @@ export interface Options {
   readonly maxTokenLifetimeMs: number
 }
 
-/** What the client wants of the kernel mechanism; the namespace is always the one of this process. */
+/** What the client wants of the kernel mechanism. */
 export interface Preference {
   /** The interface's name, at most 15 bytes; chosen by the naming of the client if absent. */
   readonly interfaceName?: string
@@ -88,7 +90,7 @@ const make = (options: Options) =>
   Effect.gen(function*() {
     const scope = yield* Effect.scope
     const channel = yield* Effect.mapError(Grpc.make({ target: options.manager }), Peer.fromGrpc)
-    const netns = yield* Effect.mapError(Namespace.currentUrl, unreadable)
+    const netns = yield* Effect.mapError(netnsOf(options.namespace), unreadable)
     const creating = yield* Semaphore.make(1)
     const sessions = new Map<string, Session.Session>()
     const names = new Map<string, Name>()
@@ -195,6 +197,8 @@ const make = (options: Options) =>
       find: (networkService) => Finding.endpoints(channel, networkService)
     })
   })
+
+const netnsOf = (path: string | undefined) => path === undefined ? Namespace.currentUrl : Namespace.url(path)
 
 const randomText = (): string => Math.random().toString(36).slice(2).padEnd(14, "0")
 

@@ -2,9 +2,24 @@
  * The endpoint side of Network Service Mesh: serves connections of network services on its own socket and keeps itself
  * registered at the manager for as long as its scope lives.
  */
-import type { Effect, Scope, Stream } from "effect"
+import { Context, Effect, Layer, type Scope, Stream } from "effect"
+import { randomUUID } from "node:crypto"
+import * as Host from "../../core/nsm/Host.ts"
 import type * as Model from "../../core/nsm/Model.ts"
-import type { NsmError } from "./Error.ts"
+import * as Registration from "../../core/nsm/Registration.ts"
+import { MonitorConnectionDefinition } from "../../proto/gen/connection.ts"
+import { NetworkServiceDefinition } from "../../proto/gen/networkservice.ts"
+import * as Grpc from "../grpc/Client.ts"
+import type * as GrpcError from "../grpc/Error.ts"
+import * as Health from "../grpc/Health.ts"
+import * as Server from "../grpc/Server.ts"
+import * as Namespace from "../netlink/Namespace.ts"
+import * as Monitors from "../nsm/Monitors.ts"
+import * as Wire from "../nsm/Wire.ts"
+import * as Replies from "../runtime/Replies.ts"
+import * as Runner from "../runtime/Runner.ts"
+import { NsmError } from "./Error.ts"
+import * as Peer from "./Peer.ts"
 
 /** What an endpoint does with connections. Calls for one connection id come one after another. */
 export interface Handler<R = never> {
@@ -30,6 +45,8 @@ export interface Options {
   readonly socket: string
   /** Address of the manager, for example `unix:///var/lib/networkservicemesh/nsm.io.sock`. */
   readonly manager: string
+  /** Path of the network namespace that gets the interfaces. Default: the one of this process. */
+  readonly namespace?: string
   readonly requestTimeoutMs: number
   readonly maxTokenLifetimeMs: number
 }
@@ -38,10 +55,174 @@ export interface Options {
 export interface Running {
   /** The established connections as the endpoint sees them, now and after each change. */
   readonly connections: Stream.Stream<ReadonlyArray<Model.Connection>>
+  /** Whether the manager knows the endpoint, now and after each change. */
+  readonly registered: Stream.Stream<boolean>
 }
+
+/** How long the end of the scope waits for the manager to forget the endpoint. */
+const farewellMs = 2_000
 
 /**
  * Serves and registers until the scope ends, then unregisters, stops to listen and leaves connections to their expiry.
  * Fails when the socket cannot be served; a manager that is away is asked again and again.
  */
-export type Serve = <R>(options: Options, handler: Handler<R>) => Effect.Effect<Running, NsmError, R | Scope.Scope>
+export const serve = <R>(
+  options: Options,
+  handler: Handler<R>
+): Effect.Effect<Running, NsmError, R | Scope.Scope> =>
+  Effect.gen(function*() {
+    const { namespace } = options
+    const netns = yield* namespace === undefined ? Namespace.currentUrl : Namespace.url(namespace)
+    const { maxTokenLifetimeMs, name, requestTimeoutMs } = options
+    const waiting = Replies.make<Host.Result>()
+    const host = yield* Runner.start(Host.machine, {
+      input: { name, netns, requestTimeoutMs, maxTokenLifetimeMs },
+      perform: attend(handler, waiting)
+    })
+    const health = Context.get(yield* Layer.build(Health.layer), Health.Health)
+    for (const { fullName } of [NetworkServiceDefinition, MonitorConnectionDefinition]) {
+      yield* health.register(fullName)
+      yield* health.set(fullName, true)
+    }
+    yield* Server.serve({
+      address: `unix://${options.socket}`,
+      services: [...services(host, waiting), Health.service(health)]
+    })
+    const registration = yield* register(options)
+    return {
+      connections: host.changes.pipe(Stream.map((state) => Object.values(Host.connections(state)))),
+      registered: registration.changes.pipe(Stream.map(Registration.isRegistered), Stream.changes)
+    }
+  }).pipe(
+    Effect.catchTag("NamespaceError", ({ message }) => new NsmError({ reason: "Failed", message })),
+    Effect.catchTag("GrpcError", (error) => Peer.fromGrpc(error))
+  )
+
+const services = (
+  host: Runner.Running<Host.State, Host.Event>,
+  waiting: Replies.Replies<Host.Result>
+) =>
+  [
+    Server.service(NetworkServiceDefinition, {
+      request: ({ connection, mechanismPreferences }) =>
+        waiting.ask((reply) =>
+          host.send({
+            _tag: "RequestRequested",
+            reply,
+            freshId: randomUUID(),
+            random: randomUUID().replaceAll("-", ""),
+            connection: Wire.connectionFrom(connection),
+            preferences: mechanismPreferences.map(Wire.mechanismFrom)
+          })
+        ).pipe(Effect.flatMap(connectionOf), Effect.map(Wire.connectionTo)),
+      close: (connection) =>
+        waiting.ask((reply) =>
+          host.send({ _tag: "CloseRequested", reply, connection: Wire.connectionFrom(connection) })
+        ).pipe(Effect.as({}))
+    }),
+    Server.service(MonitorConnectionDefinition, {
+      monitorConnections: (selector) =>
+        Monitors.events(host.changes.pipe(Stream.map(Host.connections)), Wire.selectorFrom(selector)).pipe(
+          Stream.map(Wire.eventTo)
+        )
+    })
+  ] as const
+
+const attend =
+  <R>(handler: Handler<R>, waiting: Replies.Replies<Host.Result>) =>
+  (command: Host.Command, send: (event: Host.Event) => void): Effect.Effect<void, never, R> => {
+    switch (command._tag) {
+      case "HandleRequest":
+        return handler.request(command.connection).pipe(Effect.match({
+          onSuccess: (connection) => send({ _tag: "HandleSucceeded", call: command.call, connection }),
+          onFailure: ({ message, reason }) => send({ _tag: "HandleFailed", call: command.call, reason, message })
+        }))
+      case "HandleClose":
+        return handler.close(command.connection).pipe(
+          Effect.andThen(Effect.sync(() => send({ _tag: "CloseFinished", call: command.call })))
+        )
+      case "Reply":
+        return waiting.answer(command.reply, command.result)
+    }
+  }
+
+const connectionOf = (result: Host.Result): Effect.Effect<Model.Connection, GrpcError.GrpcError> => {
+  switch (result._tag) {
+    case "Succeeded":
+      return Effect.succeed(result.connection)
+    case "Closed":
+      return Effect.fail(Peer.toGrpc({ reason: "Conflict", message: "the connection was closed" }))
+    case "Failed":
+      return Effect.fail(Peer.toGrpc(result))
+  }
+}
+
+/** Keeps the endpoint registered; the end of the scope waits a moment for the manager to forget it. */
+const register = ({ labels, manager, name, requestTimeoutMs, services, socket }: Options) =>
+  Effect.gen(function*() {
+    const channel = yield* Grpc.make({ target: manager })
+    const names = services.map((service) => service.name)
+    const running = yield* Runner.start(Registration.machine, {
+      input: {
+        services,
+        endpoint: {
+          name,
+          networkServices: names,
+          labels: Object.fromEntries(names.map((service) => [service, labels])),
+          url: `unix://${socket}`
+        },
+        minBackoffMs: 200,
+        maxBackoffMs: 5_000,
+        seed: Math.floor(Math.random() * 2 ** 32)
+      },
+      perform: (command: Registration.Command, send: (event: Registration.Event) => void) =>
+        enrol(channel, requestTimeoutMs, command, send)
+    })
+    yield* Effect.addFinalizer(() =>
+      Effect.andThen(
+        Effect.sync(() => running.send({ _tag: "CloseRequested" })),
+        Stream.runDrain(Stream.takeUntil(running.changes, Registration.isClosed))
+      ).pipe(Effect.timeoutOption(farewellMs))
+    )
+    return running
+  })
+
+const enrol = (
+  channel: Grpc.Client,
+  timeoutMs: number,
+  command: Registration.Command,
+  send: (event: Registration.Event) => void
+): Effect.Effect<void> => {
+  const failed = (call: number) => ({ message, reason }: NsmError) =>
+    Effect.logDebug(`The manager does not take the registration: ${message}`).pipe(
+      Effect.andThen(Effect.sync(() => send({ _tag: "CallFailed", call, reason, message })))
+    )
+  switch (command._tag) {
+    case "DefineService":
+      return Peer.registerService(channel, command.service, timeoutMs).pipe(
+        Effect.map(() => send({ _tag: "DefineSucceeded", call: command.call })),
+        Effect.catch(failed(command.call))
+      )
+    case "RegisterEndpoint":
+      return Peer.registerEndpoint(channel, command.endpoint, timeoutMs).pipe(
+        Effect.map(({ expiresAt }) =>
+          send({ _tag: "RegisterSucceeded", call: command.call, ...(expiresAt === undefined ? {} : { expiresAt }) })
+        ),
+        Effect.catch(failed(command.call))
+      )
+    case "WatchEndpoint":
+      return Peer.findEndpoints(channel, { ...Peer.anyEndpoint, name: command.endpoint.name }, true).pipe(
+        Stream.takeUntil(({ deleted, endpoint }) => deleted && endpoint.name === command.endpoint.name),
+        Stream.runDrain,
+        Effect.ignore,
+        Effect.andThen(Effect.sync(() => send({ _tag: "WatchLost", call: command.call })))
+      )
+    case "UnregisterEndpoint":
+      return Peer.unregisterEndpoint(channel, command.endpoint, farewellMs).pipe(
+        Effect.ignore,
+        Effect.andThen(Effect.sync(() => send({ _tag: "UnregisterFinished", call: command.call })))
+      )
+    case "Cancel":
+      return Effect.void
+  }
+}
