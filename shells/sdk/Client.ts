@@ -32,7 +32,7 @@ export interface Options {
   /** Path of the network namespace that gets the interfaces. Default: the one of this process. */
   readonly namespace?: string
   readonly naming: Naming
-  /** How long one call may take. */
+  /** How long one call may take, waiting for the manager to come up included. */
   readonly requestTimeoutMs: number
   /** The longest that the manager may keep a connection without a refresh. */
   readonly maxTokenLifetimeMs: number
@@ -89,7 +89,10 @@ interface Name {
 const make = (options: Options) =>
   Effect.gen(function*() {
     const scope = yield* Effect.scope
-    const channel = yield* Effect.mapError(Grpc.make({ target: options.manager }), Peer.fromGrpc)
+    const channel = yield* Effect.mapError(
+      Grpc.make({ target: options.manager, waitForReady: true, maxBackoffMs: 1_000 }),
+      Peer.fromGrpc
+    )
     const netns = yield* Effect.mapError(netnsOf(options.namespace), unreadable)
     const creating = yield* Semaphore.make(1)
     const sessions = new Map<string, Session.Session>()
@@ -140,7 +143,7 @@ const make = (options: Options) =>
       )
 
     const query = (id: string): Effect.Effect<Option.Option<Model.Connection>, NsmError> =>
-      Peer.monitor(channel, { segments: [{ name: "", id, token: "" }], networkServices: [] }).pipe(
+      Peer.monitor(channel, { segments: [{ name: "", id, token: "" }], networkServices: [] }, true).pipe(
         Stream.runHead,
         Effect.timeoutOrElse({
           duration: queryTimeoutMs,

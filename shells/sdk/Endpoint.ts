@@ -160,7 +160,7 @@ const connectionOf = (result: Host.Result): Effect.Effect<Model.Connection, Grpc
 /** Keeps the endpoint registered; the end of the scope waits a moment for the manager to forget it. */
 const register = ({ labels, manager, name, requestTimeoutMs, services, socket }: Options) =>
   Effect.gen(function*() {
-    const channel = yield* Grpc.make({ target: manager })
+    const channel = yield* Grpc.make({ target: manager, maxBackoffMs: 1_000 })
     const names = services.map((service) => service.name)
     const running = yield* Runner.start(Registration.machine, {
       input: {

@@ -21,23 +21,29 @@ export const request = (
     mechanismPreferences: preferences
   }, { timeoutMs }).pipe(Effect.mapBoth({ onSuccess: Wire.connectionFrom, onFailure: fromGrpc }))
 
-/** Ends a connection. */
+/** Ends a connection. Fails at once when nobody listens. */
 export const close = (
   client: Client.Client,
   connection: Model.Connection,
   timeoutMs: number
 ): Effect.Effect<void, NsmError> =>
-  client.call(NetworkServiceDefinition, "close", Wire.connectionTo(connection), { timeoutMs }).pipe(
+  client.call(NetworkServiceDefinition, "close", Wire.connectionTo(connection), {
+    timeoutMs,
+    waitForReady: false
+  }).pipe(
     Effect.mapError(fromGrpc),
     Effect.asVoid
   )
 
-/** What happens to the selected connections; the first event tells all of them. */
+/** What happens to the selected connections; the first event tells all of them. May wait for a peer to come up. */
 export const monitor = (
   client: Client.Client,
-  selector: Model.Selector
+  selector: Model.Selector,
+  waitForReady = false
 ): Stream.Stream<Model.ConnectionEvent, NsmError> =>
-  client.stream(MonitorConnectionDefinition, "monitorConnections", Wire.selectorTo(selector)).pipe(
+  client.stream(MonitorConnectionDefinition, "monitorConnections", Wire.selectorTo(selector), {
+    waitForReady
+  }).pipe(
     Stream.map(Wire.eventFrom),
     Stream.mapError(fromGrpc)
   )
@@ -88,7 +94,7 @@ export const findEndpoints = (
   client.stream(NetworkServiceEndpointRegistryDefinition, "find", {
     networkServiceEndpoint: Wire.endpointTo(template),
     watch
-  }).pipe(
+  }, { waitForReady: false }).pipe(
     Stream.map(({ deleted, networkServiceEndpoint }) => ({
       endpoint: Wire.endpointFrom(networkServiceEndpoint),
       deleted
