@@ -1,10 +1,9 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Fiber, Layer, Logger, Option, Result, Scope, Stream, SubscriptionRef } from "effect"
+import { Effect, Fiber, Logger, Option, Result, Scope, Stream, SubscriptionRef } from "effect"
 import { mkdtempSync, rmSync, statSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { Cidr } from "../../core/net/index.ts"
-import * as Nsm from "../../core/nsm/Model.ts"
 import * as Tap from "../../proto/gen/api/ambassador/v1/tap.ts"
 import { ConfigurationManagerDefinition } from "../../proto/gen/api/nsp/v1/configurationmanager.ts"
 import * as Registry from "../../proto/gen/api/nsp/v1/targetregistry.ts"
@@ -14,10 +13,10 @@ import * as Health from "../grpc/Health.ts"
 import * as Server from "../grpc/Server.ts"
 import * as Wire from "../nsp/Wire.ts"
 import * as Settings from "../runtime/Settings.ts"
-import { NsmClient } from "../sdk/Client.ts"
 import { command as target } from "../target/Main.ts"
 import * as Config from "./Config.ts"
 import { serve } from "./Main.ts"
+import * as ManagerInMemory from "./ManagerInMemory.ts"
 
 const trench = { name: "t" }
 const conduit = { name: "c", trench, destinationPortNats: [] }
@@ -79,48 +78,6 @@ const nsp = (address: string) =>
     return { targets, streams, vips, requests }
   })
 
-/** A manager that grants every request, remembers connections over restarts of its client, and says what it was asked. */
-const manager = Effect.gen(function*() {
-  const connections = yield* SubscriptionRef.make<{ readonly [id: string]: Nsm.Connection }>({})
-  const requests: Array<Nsm.Connection> = []
-  const client: NsmClient["Service"] = {
-    request: (wanted) =>
-      Effect.gen(function*() {
-        requests.push(wanted)
-        const { ip } = wanted.context
-        const granted: Nsm.Connection = {
-          ...wanted,
-          state: "Up",
-          mechanism: { cls: "LOCAL", type: "KERNEL", parameters: { name: "nsm-0" } },
-          context: {
-            ...wanted.context,
-            ip: {
-              ...ip,
-              srcAddrs: ip.srcAddrs.length > 0 ? ip.srcAddrs : [Cidr.unsafe("172.16.0.2/24")],
-              extraPrefixes: [Cidr.unsafe("172.16.0.1/24")]
-            }
-          }
-        }
-        yield* SubscriptionRef.update(connections, (all) => ({ ...all, [wanted.id]: granted }))
-        return granted
-      }),
-    close: (id) =>
-      SubscriptionRef.update(
-        connections,
-        (all) => Object.fromEntries(Object.entries(all).filter(([key]) => key !== id))
-      ),
-    query: (id) => Effect.map(SubscriptionRef.get(connections), (all) => Option.fromUndefinedOr(all[id])),
-    changes: (id) =>
-      SubscriptionRef.changes(connections).pipe(
-        Stream.takeWhile((all) => all[id] !== undefined),
-        Stream.flatMap((all) => Stream.fromIterable(all[id] === undefined ? [] : [all[id]]))
-      ),
-    registerService: (service) => Effect.succeed(service),
-    find: () => Stream.never
-  }
-  return { connections, requests, layer: Layer.succeed(NsmClient, NsmClient.of(client)) }
-})
-
 /** A folder of its own, the NSP, the manager, and TAPAs that can be started again in it. */
 const world = Effect.gen(function*() {
   const folder = yield* Effect.acquireRelease(
@@ -135,7 +92,7 @@ const world = Effect.gen(function*() {
     SLUICE_NSP_ADDRESS: `unix://${folder}/nsp-{trench}.sock`
   }))
   const registry = yield* nsp(`unix://${folder}/nsp-t.sock`)
-  const nsm = yield* manager
+  const nsm = yield* ManagerInMemory.make("172.16.0.2/24")
   const start = Effect.gen(function*() {
     const scope = yield* Scope.make()
     const fiber = yield* Effect.forkIn(
