@@ -80,6 +80,8 @@ export const Command = Schema.Union([
   Schema.TaggedStruct("StopServing", { call: Machine.Call }),
   /** Egress: whether a load balancer is connected. It is not until said. */
   Schema.TaggedStruct("SetHealth", { service: Schema.Literal("Egress"), serving: Schema.Boolean }),
+  /** Nothing can be done until somebody removes the obstacle. */
+  Schema.TaggedStruct("ReportFault", { fault: Schema.String }),
   ...Parts.commands
 ])
 export type Command = typeof Command.Type
@@ -209,7 +211,9 @@ const observed = (
   }
   const isReady = state.phase._tag === "Starting" && state.phase.retryAt === undefined
     && Routes.isReady(wanted, snapshot)
-  return then(deliver(state, now, planned), (next) => isReady ? serve(next) : Machine.stay(next))
+  const fault = Routes.fault(wanted, snapshot)
+  const report: ReadonlyArray<Command> = fault === undefined ? [] : [{ _tag: "ReportFault", fault }]
+  return then(deliver(state, now, planned), (next) => isReady ? serve(next) : [next, report])
 }
 
 const serve = (state: State): Step => {
