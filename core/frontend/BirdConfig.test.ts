@@ -35,6 +35,8 @@ describe("BirdConfig", () => {
       gateways: gateways.filter(({ protocol }) => protocol === "static")
     })
     const { text } = BirdConfig.render({ settings: bird, vips: [], announces: [], gateways: statics, secrets: [] })
+    assert.isTrue(BirdConfig.hasDifferentBfd(statics))
+    assert.isFalse(BirdConfig.hasDifferentBfd(statics.slice(0, 1)))
     assert.include(text, "interface \"ext-vlan\" { min rx interval 300 ms; min tx interval 300 ms; multiplier 9; };")
   })
 

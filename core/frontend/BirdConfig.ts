@@ -231,11 +231,16 @@ const neighbour = (gateway: Gateway, settings: BirdSettings): ReadonlyArray<stri
   ]
 }
 
-/** BIRD has one set of values for all static gateways: the shortest intervals and the largest multiplier win. */
+/** Whether static gateways ask for different BFD values, of which BIRD has one set for all of them. */
+export const hasDifferentBfd = (gateways: ReadonlyArray<Gateway>): boolean =>
+  new Set(staticBfd(gateways).map(bfdOptions)).size > 1
+
+const staticBfd = (gateways: ReadonlyArray<Gateway>): ReadonlyArray<Bfd> =>
+  gateways.flatMap(({ bfd, routing }) => routing._tag === "Static" && bfd !== undefined ? [bfd] : [])
+
+/** The shortest intervals and the largest multiplier win (Meridio takes those of the last gateway). */
 const bfd = (gateways: ReadonlyArray<Gateway>, settings: BirdSettings): ReadonlyArray<string> => {
-  const specs = gateways.flatMap((gateway) =>
-    gateway.routing._tag === "Static" && gateway.bfd !== undefined ? [gateway.bfd] : []
-  )
+  const specs = staticBfd(gateways)
   const options = bfdOptions({
     ...extreme("minTxMs", specs, Math.min),
     ...extreme("minRxMs", specs, Math.min),

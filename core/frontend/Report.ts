@@ -25,6 +25,9 @@ export const complaints = (
     ...attractor.rejected.map(({ item, reason }) => `${item} is left out: ${reason}`),
     ...BirdConfig.missingPasswords(attractor.gateways, secrets)
       .map(({ gateway, reason }) => `gateway ${gateway} is left out: ${reason}`),
+    ...(BirdConfig.hasDifferentBfd(attractor.gateways)
+      ? ["static gateways ask for different BFD values: all get the shortest intervals and the largest multiplier"]
+      : []),
     ...(refusal ? [`BIRD keeps its configuration because of ${culprit}: ${refusal.message}`] : [])
   ]
 }

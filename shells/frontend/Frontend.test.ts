@@ -1,9 +1,10 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Clock, Effect, type Scope, Stream, SubscriptionRef } from "effect"
-import { execFileSync } from "node:child_process"
+import { execFileSync, spawn } from "node:child_process"
 import * as fs from "node:fs"
 import * as os from "node:os"
 import * as path from "node:path"
+import { fileURLToPath } from "node:url"
 import { StreamAvailabilityServiceDefinition } from "../../proto/gen/api/loadbalancer/v1/stream.ts"
 import { ConfigurationManagerDefinition } from "../../proto/gen/api/nsp/v1/configurationmanager.ts"
 import type { Attractor, Gateway } from "../../proto/gen/api/nsp/v1/model.ts"
@@ -200,6 +201,44 @@ const startFrontend = ({ frontend, settings }: World) =>
       netlink
     ))
 
+/** Runs the program as a process, as an image does; a signal or the end of the scope ends it. */
+const startProcess = (lab: World, life: number) =>
+  Effect.acquireRelease(
+    Effect.sync(() => {
+      const main = fileURLToPath(new URL("../cli/Main.ts", import.meta.url))
+      // The host name of a process is its UTS namespace's.
+      const command = [
+        "--uts",
+        "sh",
+        "-c",
+        `hostname ${hostname} && exec "$@"`,
+        "sh",
+        process.execPath,
+        main,
+        "frontend"
+      ]
+      const log = fs.openSync(path.join(lab.folder, `log-${life}`), "a")
+      const child = spawn("nsenter", [`--net=${lab.frontend}`, "unshare", ...command], {
+        env: {
+          ...process.env,
+          ...Settings.encode(Config.settings, lab.settings),
+          SLUICE_HEALTH_SOCKET: path.join(lab.folder, `health-${life}.sock`)
+        },
+        stdio: ["ignore", log, log]
+      })
+      fs.closeSync(log)
+      const exited = new Promise<string>((resolve) => {
+        child.on("exit", (code, signal) => resolve(signal ?? `code ${code}`))
+      })
+      return { child, exited: Effect.promise(() => exited) }
+    }),
+    ({ child, exited }) =>
+      Effect.andThen(
+        Effect.sync(() => child.exitCode === null && child.signalCode === null && child.kill("SIGKILL")),
+        exited
+      )
+  )
+
 /** What the gateway learned. */
 const learned = ({ gatewaySocket }: World): Effect.Effect<string> =>
   Effect.orElseSucceed(Control.askOk(gatewaySocket, "show route where source = RTS_BGP", 5000), () => "")
@@ -284,6 +323,38 @@ describe("The frontend with BIRD and a gateway", { timeout: 120_000 }, () => {
         assert.strictEqual(routes(lab.frontend, family, 4096) + routes(lab.frontend, family, 4097), "")
       }
     }).pipe(Effect.provide(Health.layer)))
+
+  it.live("as a process comes back over what a killed one left, and leaves nothing after a signal", () =>
+    Effect.gen(function*() {
+      const lab = yield* world()
+      yield* SubscriptionRef.set(lab.forwarding, true)
+      const first = yield* startProcess(lab, 1)
+      yield* eventually("the VIPs are announced", () => announces(lab, "20.0.0.1/32", "2000::1/128"))
+      first.child.kill("SIGKILL")
+      assert.strictEqual(yield* first.exited, "SIGKILL")
+      const orphan = birdOf(lab.settings.birdSocket)
+      assert.notStrictEqual(orphan, 0)
+      assert.match(routes(lab.frontend, "-4", 4097), /blackhole default/)
+
+      // Meanwhile a VIP was removed, so that its rules must go.
+      yield* SubscriptionRef.set(lab.attractors, [{ ...attractor, vips: attractor.vips.slice(1) }])
+      const second = yield* startProcess(lab, 2)
+      yield* eventually(
+        "the remaining VIP is announced, the other not",
+        () => Effect.map(learned(lab), (text) => text.includes("2000::1/128") && !text.includes("20.0.0.1"))
+      )
+      yield* eventually("and its rules are gone", () => rules(lab.frontend, "-4").length === 0)
+      assert.notStrictEqual(birdOf(lab.settings.birdSocket), orphan)
+
+      second.child.kill("SIGTERM")
+      assert.strictEqual(yield* second.exited, "code 0")
+      assert.strictEqual(birdOf(lab.settings.birdSocket), 0)
+      assert.strictEqual(lab.registry.at(-1), "unregister fe-0 1")
+      for (const family of ["-4", "-6"] as const) {
+        assert.deepStrictEqual(rules(lab.frontend, family), [])
+        assert.strictEqual(routes(lab.frontend, family, 4096) + routes(lab.frontend, family, 4097), "")
+      }
+    }))
 
   it.live("authenticates with a secret that comes later, and hides it", () =>
     Effect.gen(function*() {
