@@ -4,7 +4,8 @@
  * 1. The process lives as long as the scope that started it, and is gone when that has closed.
  * 2. The file never stands half-written, and only its owner can read it: it holds passwords.
  * 3. A configuration is checked before it takes the place of the old one.
- * 4. A BIRD that an earlier life of this program left behind is ended before a new one starts.
+ * 4. BIRD does not outlive this program, not even when that is killed: nobody would withdraw the VIPs any more. Should
+ *    one be left behind all the same, it is ended before a new one starts.
  */
 import { Context, Deferred, Effect, Layer, Result, type Scope } from "effect"
 import { type ChildProcess, spawn } from "node:child_process"
@@ -118,14 +119,29 @@ const launch = (options: Options): Effect.Effect<Running, Control.BirdError> =>
         options.onLine?.(line)
       }
     })
-    child.on("spawn", () => resume(Effect.succeed({ child, exited })))
+    let guard: ChildProcess | undefined
+    child.on("spawn", () => {
+      guard = guardOf(child.pid ?? 0)
+      resume(Effect.succeed({ child, exited }))
+    })
     child.on("error", (error) => resume(Effect.fail(new Control.BirdError({ detail: error.message }))))
     // After "close" all of standard error was read, so that the reason is complete.
     child.on("close", (code, signal) => {
+      guard?.kill("SIGKILL")
       const how = signal === null ? `exit code ${code}` : `signal ${signal}`
       Deferred.doneUnsafe(exited, Effect.succeed(last === "" ? how : `${how}, last words: ${last}`))
     })
   })
+
+/** A shell that sees the end of this program as the end of its input, and kills the process. */
+const guardOf = (pid: number): ChildProcess => {
+  const guard = spawn("sh", ["-c", "read -r _; kill -KILL \"$0\"", String(pid)], {
+    stdio: ["pipe", "ignore", "ignore"]
+  })
+  // Without a shell there is no guard; the next start ends what was left.
+  guard.on("error", () => undefined).unref()
+  return guard
+}
 
 const end = ({ child, exited }: Running, signal: NodeJS.Signals): Effect.Effect<void> =>
   Effect.suspend(() => {
