@@ -52,6 +52,7 @@ export const start = (
     const routerId = RouterId.derive(addresses, settings.externalInterface, hostname)
     const birdSettings = Config.ofBird(settings, routerId)
     if (Result.isFailure(birdSettings)) return yield* new SettingsError({ detail: birdSettings.failure })
+    if (settings.metricsEnabled) yield* Effect.logWarning("NFE_METRICS_ENABLED has no effect yet")
     yield* Effect.logInfo("The frontend starts", { hostname, routerId })
 
     const onLine = yield* birdLog(settings.logBird)
