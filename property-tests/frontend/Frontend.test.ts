@@ -131,7 +131,7 @@ describe("A frontend", () => {
   it.prop("13: the last wanted configuration is applied in the end", { run: runs }, ({ run }) => {
     const world = play(run, () => 0)
     world.step({ _tag: "LoadBalancerObserved", forwarding: true })
-    for (let i = 0; i < 300; i++) {
+    for (let i = 0; i < 120; i++) {
       if (world.isIdle()) world.wake()
       else world.answer()
     }
@@ -154,13 +154,13 @@ describe("A frontend", () => {
           else world.answer()
         }
       }
-      live(200)
+      live(80)
       assert.deepStrictEqual(Speaker.announced(world.state().speaker), [Cidr.unsafe("20.0.0.1/32")])
       world.refuse((config) => config.text.includes("NBR-gateway-v4-b"))
       const bad = { ...gatewayA, name: "gateway-v4-b" }
       world.step({ _tag: "AttractorObserved", attractors: [{ vips: ["20.0.0.1/32"], gateways: [gatewayA, bad] }] })
       world.step({ _tag: "LoadBalancerObserved", forwarding: false })
-      live(200)
+      live(80)
       assert.deepStrictEqual(Speaker.announced(world.state().speaker), [])
     }
   )
@@ -169,7 +169,7 @@ describe("A frontend", () => {
     const world = play(run, (command) => command._tag === "UnregisterTarget" ? 1 : 0)
     world.step({ _tag: "StopRequested" })
     const asked = world.now()
-    for (let i = 0; i < 300 && world.state().phase._tag !== "Stopped"; i++) {
+    for (let i = 0; i < 120 && world.state().phase._tag !== "Stopped"; i++) {
       if (world.isIdle()) world.wake()
       else world.answer()
     }
