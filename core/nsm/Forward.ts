@@ -10,9 +10,11 @@
  */
 import { Schema } from "effect"
 import * as Cidr from "../net/Cidr.ts"
+import * as Ip from "../net/Ip.ts"
 import * as Kernel from "../net/Kernel.ts"
 import * as Plan from "../Plan.ts"
 import * as Cross from "./Cross.ts"
+import type * as Model from "./Model.ts"
 
 /** What should be, and what this manager made before. Without `cross` everything of `previous` goes. */
 export interface Desired {
@@ -46,7 +48,8 @@ export const conflict = (cross: Cross.Cross, observed: Observed): string | undef
 
 export const plan = Plan.make<Desired, Observed, Operation>({
   name: "nsm-forward",
-  plan: ({ cross, previous }, observed) => {
+  plan: ({ cross: wanted, previous }, observed) => {
+    const cross = wanted === undefined ? undefined : sorted(wanted)
     if (cross === undefined) return previous === undefined ? [] : remove(previous, observed)
     const moved = previous === undefined ? [] : leave(previous, cross, observed)
     const found = [find(cross.alias, cross.client, observed), find(cross.alias, cross.endpoint, observed)] as const
@@ -84,6 +87,26 @@ export const sweep = (
       .map(({ name }): Kernel.Operation => ({ _tag: "DeleteLink", link: name }))
   ]
 }
+
+/** The order of sets has no meaning: the plan is that of the sorted ones. */
+const sorted = (cross: Cross.Cross): Cross.Cross => ({
+  ...cross,
+  client: sortedEnd(cross.client),
+  endpoint: sortedEnd(cross.endpoint)
+})
+
+const sortedEnd = (end: Cross.End): Cross.End => ({
+  ...end,
+  addresses: end.addresses.toSorted(Cidr.compare),
+  routes: end.routes.toSorted(byRoute),
+  policies: end.policies
+    .map((policy) => ({ ...policy, routes: policy.routes.toSorted(byRoute) }))
+    .toSorted((a, b) => a.table - b.table),
+  neighbours: end.neighbours.toSorted((a, b) => Ip.compare(a.ip, b.ip))
+})
+
+const byRoute = (a: Model.Route, b: Model.Route): number =>
+  Cidr.compare(a.prefix, b.prefix) || (a.nextHop ?? "").localeCompare(b.nextHop ?? "")
 
 /** Both namespaces of a connection. */
 export const netnsOf = ({ client, endpoint }: Cross.Cross): ReadonlyArray<string> => [client.netns, endpoint.netns]
@@ -140,7 +163,7 @@ const shape = (
     ...(link?.up === true && !renamed ? [] : [{ _tag: "SetLinkUp" as const, link: end.link, up: true }]),
     ...routes(end, before, here),
     ...policies(end, before, here, snapshot),
-    ...neighbours(end, before, here)
+    ...neighbours(end, before, here, renamed)
   ])
 }
 
@@ -187,11 +210,12 @@ const policies = (
 const neighbours = (
   end: Cross.End,
   before: Cross.End | undefined,
-  here: Kernel.Snapshot
+  here: Kernel.Snapshot,
+  renamed: boolean
 ): ReadonlyArray<Kernel.Operation> => {
   const present = here.neighbours.filter(({ link, permanent }) => link === end.link && permanent)
   const gone = (before?.neighbours ?? []).filter(({ ip }) =>
-    present.some((other) => other.ip === ip) && !end.neighbours.some((other) => other.ip === ip)
+    (renamed || present.some((other) => other.ip === ip)) && !end.neighbours.some((other) => other.ip === ip)
   )
   return [
     ...end.neighbours
