@@ -50,10 +50,13 @@ export type Step = Machine.Step<State, Command>
 export const isAbsent = ({ queue, standing, work }: State): boolean =>
   standing === undefined && work === undefined && queue.length === 0
 
-/** The circuit of a record: adopts what stands in the kernel. */
+/**
+ * The circuit of a record: adopts what stands in the kernel, and ends if nothing does, because the kernel may have given
+ * the number of a dead namespace to another one.
+ */
 export const restore = (record: CircuitState.Record, call: number): Step => [
   { id: record.connection.id, standing: record, work: { _tag: "Restoring", call }, queue: [] },
-  [{ _tag: "Plumb", call, cross: record.cross, previous: record.cross }]
+  [{ _tag: "Adopt", call, cross: record.cross }]
 ]
 
 /** Takes a request or an end in. */

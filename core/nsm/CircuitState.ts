@@ -140,6 +140,8 @@ export const commands = {
   CloseEndpoint: { call: Call, target: Target, connection: Model.Connection, timeoutMs: Schema.Natural },
   /** Makes the kernel hold `cross` instead of `previous`. */
   Plumb: { call: Call, cross: Cross.Cross, previous: Schema.optionalKey(Cross.Cross) },
+  /** As `Plumb` for what stands already; fails with `NotFound` if it does not. */
+  Adopt: { call: Call, cross: Cross.Cross },
   Unplumb: { call: Call, cross: Cross.Cross },
   /** Follows the connection at its endpoint until cancelled. */
   WatchEndpoint: { call: Call, target: Target, connection: Model.Connection },

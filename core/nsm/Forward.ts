@@ -69,6 +69,11 @@ export const plan = Plan.make<Desired, Observed, Operation>({
   }
 })
 
+/** Whether both ends of the pair exist. */
+export const stands = (cross: Cross.Cross, observed: Observed): boolean =>
+  find(cross.alias, cross.client, observed) !== undefined
+  && find(cross.alias, cross.endpoint, observed) !== undefined
+
 /** What of this manager stands in a namespace without a connection that it belongs to. */
 export const sweep = (
   manager: string,

@@ -1,149 +1,61 @@
 import { assert, describe, it } from "@effect/vitest"
+import { Arbitrary, Schema } from "effect"
 import { machineLaws } from "../../property-tests/laws/MachineLaws.ts"
+import {
+  ask,
+  client,
+  close,
+  endpoint,
+  kernel,
+  outcomes,
+  play,
+  service,
+  standing,
+  tags
+} from "../../property-tests/nsm/Scenario.ts"
 import * as Cidr from "../net/Cidr.ts"
 import * as Manager from "./Manager.ts"
 import * as Model from "./Model.ts"
 
 type Event = Manager.Event
-type Command = Manager.Command
 
-const settings: Manager.Settings = {
-  name: "mgr",
-  requestTimeoutMs: 15_000,
-  maxTokenLifetimeMs: 600_000,
-  endpointLifetimeMs: 60_000
-}
-
-const outcomes = (command: Command): ReadonlyArray<Event> => {
-  switch (command._tag) {
-    case "RequestEndpoint":
-      return [answer(command), { _tag: "EndpointRefused", call: command.call, reason: "Unavailable", message: "" }]
-    case "CloseEndpoint":
-      return [{ _tag: "EndpointClosed", call: command.call }]
-    case "Plumb":
-      return [
-        { _tag: "PlumbSucceeded", call: command.call },
-        { _tag: "PlumbFailed", call: command.call, reason: "NotFound", message: "" },
-        { _tag: "PlumbFailed", call: command.call, reason: "Failed", message: "" }
-      ]
-    case "Unplumb":
-      return [{ _tag: "UnplumbFinished", call: command.call }]
-    case "WatchEndpoint":
-      return [
-        { _tag: "EndpointChanged", call: command.call, change: "Down" },
-        { _tag: "EndpointChanged", call: command.call, change: "RefreshRequested" }
-      ]
-    case "WatchLink":
-      return [
-        { _tag: "LinkLost", call: command.call, clientGone: true },
-        { _tag: "LinkLost", call: command.call, clientGone: false }
-      ]
-    case "Cancel":
-    case "SaveRecord":
-    case "ForgetRecord":
-    case "Reply":
-    case "Answer":
-    case "Sweep":
-      return []
-  }
-}
-
-const answer = (command: Extract<Command, { _tag: "RequestEndpoint" }>): Event => ({
-  _tag: "EndpointAnswered",
-  call: command.call,
-  connection: {
-    ...command.connection,
-    mechanism: command.connection.mechanism ?? Model.kernelMechanism("inode://4/2", "service-abc"),
-    path: {
-      index: 1,
-      segments: [...command.connection.path.segments.slice(0, 2), {
-        name: command.target.name,
-        id: "e",
-        token: "",
-        metrics: {}
-      }]
-    }
-  }
-})
-
-machineLaws(Manager.machine, { outcomes, runs: 150, maxMoves: 40 })
-
-const service: Model.NetworkService = { name: "service", payload: "ETHERNET", matches: [] }
-const endpoint = (name: string): Model.Endpoint => ({
-  name,
-  networkServices: ["service"],
-  labels: {},
-  url: `unix:///${name}`
-})
 const vip = Cidr.unsafe("20.0.0.1/32")
-const client = (change: Partial<Model.Connection> = {}): Model.Connection => ({
-  ...Model.connection("c", "service"),
-  path: { index: 0, segments: [{ name: "client", id: "c", token: "", expiresAt: 600_000, metrics: {} }] },
-  ...change
-})
-const kernel = Model.kernelMechanism("inode://4/1", "nsm-0")
-const ask = (reply: number, connection = client()): Event => ({
-  _tag: "RequestRequested",
-  reply,
-  freshId: `m${reply}`,
-  connection,
-  preferences: [kernel]
-})
-const close = (reply: number, connection = client()): Event => ({
-  _tag: "CloseRequested",
-  reply,
-  freshId: `m${reply}`,
-  connection
-})
 
-/** A manager at work; outcomes are given by the test. */
-const play = (records: Manager.Input["records"] = []) => {
-  let [state, last] = Manager.machine.init({ settings, records }, 0)
-  const all: Array<Command> = [...last]
-  const send = (event: Event | { readonly _tag: "Woken" }, now = 0): ReadonlyArray<Command> => {
-    const [next, commands] = Manager.machine.step(state, event, now)
-    state = next
-    last = commands
-    all.push(...commands)
-    return commands
-  }
-  const find = <T extends Command["_tag"]>(tag: T): Extract<Command, { _tag: T }> => {
-    for (const command of all.toReversed()) if (is(tag, command)) return command
-    return assert.fail(`no ${tag} in ${tags(all).join(" ")}`)
-  }
-  const settle = (tag: Command["_tag"], which = 0, now = 0) => {
-    const outcome = outcomes(find(tag))[which]
-    return outcome === undefined ? assert.fail(`${tag} has no outcome ${which}`) : send(outcome, now)
-  }
-  return {
-    send,
-    find,
-    settle,
-    last: () => last,
-    wake: () => Manager.machine.wake(state),
-    connection: () => Object.values(Manager.connections(state))[0],
-    ids: () => Object.keys(Manager.connections(state)),
-    offer: (...names: ReadonlyArray<string>) => {
-      send({ _tag: "RegisterServiceRequested", reply: 100, service })
-      for (const name of names) send({ _tag: "RegisterEndpointRequested", reply: 101, endpoint: endpoint(name) })
-    },
-    establish: () => {
-      send(ask(1))
-      settle("RequestEndpoint")
-      settle("Plumb")
+// Times of records beyond all clocks would only test the precision of numbers.
+machineLaws(Manager.machine, {
+  inputs: Arbitrary.map(
+    Arbitrary.schema(Schema.Struct({ settings: Manager.Settings, restarted: Schema.Boolean })),
+    ({ restarted, settings }) => ({ settings, records: restarted ? [standing().find("SaveRecord").record] : [] })
+  ),
+  // Two clients and one endpoint that can meet.
+  events: Arbitrary.map(
+    Arbitrary.schema(Schema.Struct({ event: Manager.Event, other: Schema.Boolean, reselect: Schema.Boolean })),
+    ({ event, other, reselect }): Event => {
+      const id = other ? "d" : "c"
+      const known: Model.Connection = {
+        ...client({ state: reselect ? "ReselectRequested" : "Up" }),
+        id,
+        path: { index: 0, segments: [{ name: "client", id, token: "", metrics: {} }] }
+      }
+      switch (event._tag) {
+        case "RequestRequested":
+          return { ...event, connection: known, preferences: [kernel] }
+        case "CloseRequested":
+          return { ...event, connection: known }
+        case "RegisterServiceRequested":
+          return { ...event, service: { ...service, matches: reselect ? event.service.matches : [] } }
+        case "RegisterEndpointRequested":
+          return { ...event, endpoint: endpoint(other ? "nse" : "other") }
+        default:
+          return event
+      }
     }
-  }
-}
-const is = <T extends Command["_tag"]>(tag: T, command: Command): command is Extract<Command, { _tag: T }> =>
-  command._tag === tag
-const tags = (commands: ReadonlyArray<Command>) => commands.map(({ _tag }) => _tag)
-
-const standing = () => {
-  const manager = play()
-  manager.offer("nse")
-  manager.establish()
-  return manager
-}
+  ),
+  outcomes,
+  invariant: ({ circuits }) => Object.keys(circuits).length <= 2,
+  runs: 300,
+  maxMoves: 60
+})
 
 const restarted = () => play([standing().find("SaveRecord").record])
 
@@ -356,22 +268,22 @@ describe("nsmgr, up", () => {
 describe("nsmgr, restarted", () => {
   it("sweeps what no record claims and adopts the rest", () => {
     const manager = restarted()
-    assert.deepStrictEqual(tags(manager.last()), ["Sweep", "Plumb"])
-    assert.deepStrictEqual(manager.find("Sweep").keep, [manager.find("Plumb").cross])
-    assert.deepStrictEqual(tags(manager.settle("Plumb")), ["WatchEndpoint", "WatchLink"])
+    assert.deepStrictEqual(tags(manager.last()), ["Sweep", "Adopt"])
+    assert.deepStrictEqual(manager.find("Sweep").keep, [manager.find("Adopt").cross])
+    assert.deepStrictEqual(tags(manager.settle("Adopt")), ["WatchEndpoint", "WatchLink"])
     assert.strictEqual(manager.connection()?.state, "Up")
   })
 
   it("refreshes at the recorded endpoint before that has registered again", () => {
     const manager = restarted()
-    manager.settle("Plumb")
+    manager.settle("Adopt")
     assert.deepStrictEqual(tags(manager.send(ask(2))), ["RequestEndpoint"])
     assert.strictEqual(manager.find("RequestEndpoint").target.url, "unix:///nse")
   })
 
-  it("ends a connection whose namespace is gone", () => {
+  it("ends a connection whose pair is gone", () => {
     const manager = restarted()
-    assert.deepStrictEqual(tags(manager.settle("Plumb", 1)), ["CloseEndpoint"])
+    assert.deepStrictEqual(tags(manager.settle("Adopt", 1)), ["CloseEndpoint"])
     assert.deepStrictEqual(tags(manager.settle("CloseEndpoint")), ["Unplumb"])
     assert.deepStrictEqual(tags(manager.settle("Unplumb")), ["ForgetRecord"])
   })

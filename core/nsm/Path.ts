@@ -71,14 +71,16 @@ export const sign = (
 
 /**
  * When a server ends a connection that is not refreshed: a request timeout before the caller's token expires, or half
- * of what is left if that is later. Upstream takes what is left of the deadline of the request.
+ * of what is left if that is later. Upstream takes what is left of the deadline of the request. Ours: a token counts for
+ * the lifetime of our own at most, so that no caller can make a connection immortal.
  */
 export const deadline = (
   { path }: Model.Connection,
   settings: { readonly requestTimeoutMs: number; readonly maxTokenLifetimeMs: number },
   now: Millis
 ): Millis => {
-  const expiresAt = path.segments[path.index - 1]?.expiresAt ?? now + settings.maxTokenLifetimeMs
+  const latest = now + settings.maxTokenLifetimeMs
+  const expiresAt = Math.min(path.segments[path.index - 1]?.expiresAt ?? latest, latest)
   return Math.max(expiresAt - settings.requestTimeoutMs, now + Math.max(1, Math.floor((expiresAt - now) / 2)))
 }
 

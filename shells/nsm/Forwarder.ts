@@ -16,6 +16,8 @@ import * as Sysctl from "../netlink/Sysctl.ts"
 export class Forwarder extends Context.Service<Forwarder, {
   /** Makes the kernel hold the cross connect instead of the previous one. */
   readonly plumb: (cross: Cross.Cross, previous: Cross.Cross | undefined) => Effect.Effect<void, Model.Failure>
+  /** Makes a cross connect whole of which the pair stands; fails with `NotFound` when it does not. */
+  readonly adopt: (cross: Cross.Cross) => Effect.Effect<void, Model.Failure>
   /** Removes a cross connect as far as its namespaces still exist. */
   readonly unplumb: (cross: Cross.Cross) => Effect.Effect<void>
   /** Completes when the pair is gone, and says whether the client's namespace is. */
@@ -42,6 +44,7 @@ const make = (manager: string) =>
     const visible = yield* Effect.cachedWithTTL(Namespace.visible, "1 second")
     return Forwarder.of({
       plumb: (cross, previous) => lock.withPermits(1)(Effect.scoped(plumb(cross, previous))),
+      adopt: (cross) => lock.withPermits(1)(Effect.scoped(adopt(cross))),
       unplumb: (cross) =>
         lock.withPermits(1)(Effect.scoped(unplumb(cross))).pipe(
           Effect.catch((failure) => Effect.logWarning(`Could not remove ${cross.alias}: ${failure.message}`))
@@ -79,6 +82,16 @@ const plumb = (
     if (conflict !== undefined) return yield* Effect.fail({ reason: "Conflict" as const, message: conflict })
     const desired = { cross, ...(previous === undefined ? {} : { previous }) }
     yield* perform(Forward.plan.plan(desired, observed), places)
+  })
+
+const adopt = (cross: Cross.Cross): Effect.Effect<void, Model.Failure, Scope.Scope> =>
+  Effect.gen(function*() {
+    const places = yield* openAll(cross, undefined)
+    const observed = yield* observe(places)
+    if (!Forward.stands(cross, observed)) {
+      return yield* Effect.fail({ reason: "NotFound" as const, message: `the links of ${cross.alias} are gone` })
+    }
+    yield* perform(Forward.plan.plan({ cross, previous: cross }, observed), places)
   })
 
 const unplumb = (cross: Cross.Cross): Effect.Effect<void, Model.Failure, Scope.Scope> =>

@@ -45,6 +45,13 @@ export const perform =
             onFailure: (failure) => send({ _tag: "PlumbFailed", call: command.call, ...failure })
           })
         )
+      case "Adopt":
+        return Effect.flatMap(Forwarder, ({ adopt }) => adopt(command.cross)).pipe(
+          Effect.match({
+            onSuccess: () => send({ _tag: "PlumbSucceeded", call: command.call }),
+            onFailure: (failure) => send({ _tag: "PlumbFailed", call: command.call, ...failure })
+          })
+        )
       case "Unplumb":
         return Effect.flatMap(Forwarder, ({ unplumb }) => unplumb(command.cross)).pipe(
           Effect.andThen(Effect.sync(() => send({ _tag: "UnplumbFinished", call: command.call })))
