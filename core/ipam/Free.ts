@@ -1,80 +1,102 @@
 /**
- * The free addresses of a prefix, as sorted ranges that neither touch nor overlap.
+ * The free addresses of a prefix as a binary trie: each level decides one more bit of the address.
  *
- * Blocks of one size make the lowest free block the start of the first range, so that allocation does not depend on how
- * many blocks are taken; giving back finds its place by halving.
+ *     10.0.0.0/30 without .1:  { low: { low: "all", high: "none", near: 1 }, high: "all", near: 1 }
+ *
+ * 1. A half that is wholly free or wholly taken is a leaf, so equal sets have equal tries, whatever led to them.
+ * 2. Each split knows how near the largest free block below it is. Finding the lowest free block, claiming and giving
+ *    back are one walk down each, at most 128 steps, however many addresses are taken; the rest of the trie is shared.
+ *
+ * A block of the prefix is the text of the bits that lead to it: `01` is the second quarter.
  */
 import { Schema } from "effect"
 import * as Cidr from "../net/Cidr.ts"
 import * as Ip from "../net/Ip.ts"
 
-/** Addresses as integers, both ends included. */
-export const Range = Schema.Struct({ first: Schema.BigInt, last: Schema.BigInt })
-export type Range = typeof Range.Type
-
-export const Free = Schema.Array(Range)
-export type Free = typeof Free.Type
-
-/** Everything in a prefix. */
-export const whole = (prefix: Cidr.Cidr): Free => [range(prefix)]
-
-/** Everything in a prefix but its first and its last address. */
-export const inner = (prefix: Cidr.Cidr): Free => {
-  const { first, last } = range(prefix)
-  return last - first < 2n ? [] : [{ first: first + 1n, last: last - 1n }]
+/** Some of the block is free and some is taken. */
+export interface Split {
+  readonly low: Free
+  readonly high: Free
+  /** How many bits lead to the largest block that is wholly free. */
+  readonly near: number
 }
 
-/** The addresses of a prefix. */
-export const range = (prefix: Cidr.Cidr): Range => {
-  const family = Cidr.family(prefix)
-  const size = 1n << BigInt(Ip.bits(family) - Cidr.length(prefix))
-  const first = Ip.toBigInt(Cidr.ip(Cidr.network(prefix)))
-  return { first, last: first + size - 1n }
+/** What is free of a block. */
+export type Free = "all" | "none" | Split
+
+export const Free: Schema.Codec<Free> = Schema.Union([
+  Schema.Literals(["all", "none"]),
+  Schema.Struct({
+    low: Schema.suspend((): Schema.Codec<Free> => Free),
+    high: Schema.suspend((): Schema.Codec<Free> => Free),
+    near: Schema.Natural
+  })
+])
+
+/** Everything but the first and the last address of a prefix of `1 << bits` addresses. */
+export const inner = (bits: number): Free => {
+  const withoutFirst = claim("all", "0".repeat(bits)) ?? "none"
+  return claim(withoutFirst, "1".repeat(bits)) ?? "none"
 }
 
-/** The start of the lowest free block of `size` addresses, a power of two, aligned to its size. */
-export const lowest = (free: Free, size: bigint): bigint | undefined => {
-  for (const { first, last } of free) {
-    const start = ((first + size - 1n) / size) * size
-    if (start + size - 1n <= last) return start
+/** The lowest block that is wholly free and that many bits down. */
+export const lowest = (free: Free, bits: number): string | undefined => {
+  if (nearest(free) > bits) return undefined
+  let block = ""
+  let at = free
+  while (typeof at === "object") {
+    const isLow = nearest(at.low) < bits - block.length
+    at = isLow ? at.low : at.high
+    block += isLow ? "0" : "1"
   }
-  return undefined
+  return block.padEnd(bits, "0")
 }
 
-/** Without the range, or undefined if a part of it is taken. */
-export const claim = (free: Free, taken: Range): Free | undefined => {
-  const at = indexAfter(free, taken.first) - 1
-  const around = free[at]
-  if (around === undefined || around.last < taken.last) return undefined
-  const rest: Array<Range> = []
-  if (around.first < taken.first) rest.push({ first: around.first, last: taken.first - 1n })
-  if (taken.last < around.last) rest.push({ first: taken.last + 1n, last: around.last })
-  return free.toSpliced(at, 1, ...rest)
-}
-
-/** With the range, of which no part may be free. */
-export const give = (free: Free, given: Range): Free => {
-  const at = indexAfter(free, given.first)
-  const before = free[at - 1]
-  const after = free[at]
-  const joinsBefore = before !== undefined && before.last + 1n === given.first
-  const joinsAfter = after !== undefined && given.last + 1n === after.first
-  const joined = {
-    first: joinsBefore ? before.first : given.first,
-    last: joinsAfter ? after.last : given.last
+/** Without the block, or undefined if a part of it is taken. */
+export const claim = (free: Free, block: string): Free | undefined => {
+  const from = (at: Free, depth: number): Free | undefined => {
+    if (at === "none") return undefined
+    if (depth === block.length) return at === "all" ? "none" : undefined
+    const { high, low } = halves(at)
+    const isLow = block[depth] === "0"
+    const rest = from(isLow ? low : high, depth + 1)
+    if (rest === undefined) return undefined
+    return isLow ? joined(rest, high) : joined(low, rest)
   }
-  return free.toSpliced(joinsBefore ? at - 1 : at, (joinsBefore ? 1 : 0) + (joinsAfter ? 1 : 0), joined)
+  return from(free, 0)
 }
 
-// The index of the first range that starts after the address.
-const indexAfter = (free: Free, address: bigint): number => {
-  let low = 0
-  let high = free.length
-  while (low < high) {
-    const middle = (low + high) >>> 1
-    const candidate = free[middle]
-    if (candidate !== undefined && candidate.first <= address) low = middle + 1
-    else high = middle
+/** With the block, wholly. */
+export const give = (free: Free, block: string): Free => {
+  const from = (at: Free, depth: number): Free => {
+    if (at === "all" || depth === block.length) return "all"
+    const { high, low } = halves(at)
+    return block[depth] === "0" ? joined(from(low, depth + 1), high) : joined(low, from(high, depth + 1))
   }
-  return low
+  return from(free, 0)
 }
+
+/** The block of `parent` that is `network`, or undefined if it is none. */
+export const blockOf = (parent: Cidr.Cidr, network: Cidr.Cidr): string | undefined => {
+  const [above, length] = [Cidr.length(parent), Cidr.length(network)]
+  if (length <= above || !Cidr.contains(parent, network)) return undefined
+  const hostBits = BigInt(Ip.bits(Cidr.family(network)) - length)
+  const address = Ip.toBigInt(Cidr.ip(network))
+  if ((address >> hostBits) << hostBits !== address) return undefined
+  return BigInt.asUintN(length - above, address >> hostBits).toString(2).padStart(length - above, "0")
+}
+
+/** The network of a block of `parent`. */
+export const network = (parent: Cidr.Cidr, block: string): Cidr.Cidr => {
+  const family = Cidr.family(parent)
+  const length = Cidr.length(parent) + block.length
+  const offset = BigInt(`0b${block}`) << BigInt(Ip.bits(family) - length)
+  return Cidr.make(Ip.fromBigInt(family, Ip.toBigInt(Cidr.ip(parent)) + offset), length)
+}
+
+const nearest = (free: Free): number => free === "all" ? 0 : free === "none" ? Infinity : free.near
+
+const halves = (free: Free): Pick<Split, "low" | "high"> => typeof free === "object" ? free : { low: free, high: free }
+
+const joined = (low: Free, high: Free): Free =>
+  typeof low === "string" && low === high ? low : { low, high, near: 1 + Math.min(nearest(low), nearest(high)) }

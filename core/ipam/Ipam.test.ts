@@ -1,10 +1,12 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Arbitrary, Schema } from "effect"
+import { Arbitrary, Chunk, Equal, Schema } from "effect"
 import { machineLaws } from "../../property-tests/laws/MachineLaws.ts"
 import type * as Machine from "../Machine.ts"
 import * as Cidr from "../net/Cidr.ts"
 import * as Ipam from "./Ipam.ts"
-import { type Child, explain, type Settings } from "./Model.ts"
+import * as Leases from "./Leases.ts"
+import { type Child, type Entry, explain, type Settings } from "./Model.ts"
+import * as Notices from "./Notices.ts"
 
 const settings: Settings = {
   trench: "trench-a",
@@ -64,6 +66,21 @@ const allocate = (reply: number, conduit: string, name: string): Ipam.Event => (
   child: child(conduit, name)
 })
 
+const root: Entry = { family: "v4", path: [], network: Cidr.unsafe("10.0.0.0/25"), touchedAt: 0 }
+
+/** Entries that fill their level from the bottom, touched at the epoch. */
+const stored = (...paths: ReadonlyArray<string>): ReadonlyArray<Entry> => {
+  const next = [0, 0, 1]
+  return paths.map((text) => {
+    const path = text.split("/")
+    const level = path.length - 1
+    const size = [64, 8, 1][level] ?? 0
+    const at = (next[level] ?? 0) * size
+    next[level] = (next[level] ?? 0) + 1
+    return { family: "v4", path, network: Cidr.unsafe(`10.0.0.${at}/${[26, 29, 32][level]}`), touchedAt: 0 }
+  })
+}
+
 describe("Ipam", () => {
   it("answers when the lease is stored, and stores what came meanwhile in one go", () => {
     const { log } = play(
@@ -81,7 +98,7 @@ describe("Ipam", () => {
       "Persist 1: +/a 10.0.0.0/26",
       "Persist 2: +/a/node-1 10.0.0.0/29, +/a/node-1/bridge 10.0.0.1/32",
       "Reply 0: 10.0.0.1/29",
-      "Persist 3: +/a/node-1 10.0.0.0/29, +/a/node-1/x 10.0.0.2/32, +/a/node-1 10.0.0.0/29, +/a/node-1/y 10.0.0.3/32",
+      "Persist 3: +/a/node-1/x 10.0.0.2/32, +/a/node-1/y 10.0.0.3/32",
       "Reply 1: 10.0.0.2/29",
       "Reply 2: 10.0.0.3/29"
     ])
@@ -149,16 +166,7 @@ describe("Ipam", () => {
   })
 
   it("frees conduits that were removed while it was down", () => {
-    const entries = play(saved(0), conduits("a", "b"), saved(1)).state.leases.v4
-    assert.isDefined(entries)
-    const stored = ["a", "b"].map((name, n) => ({
-      family: "v4" as const,
-      path: [name],
-      network: Cidr.unsafe(`10.0.0.${64 * n}/26`),
-      touchedAt: 0
-    }))
-    const root = { family: "v4" as const, path: [], network: Cidr.unsafe("10.0.0.0/25"), touchedAt: 0 }
-    const [state, commands] = Ipam.machine.init({ settings, entries: [...stored, root] }, 0)
+    const [state, commands] = Ipam.machine.init({ settings, entries: [...stored("a", "b"), root] }, 0)
     assert.deepStrictEqual(commands, [])
     assert.deepStrictEqual(Ipam.machine.step(state, conduits("b", "c"), 1)[1].map(read), [
       "Persist 0: -/a, +/c 10.0.0.0/26"
@@ -175,6 +183,64 @@ describe("Ipam", () => {
     assert.strictEqual(Ipam.machine.step(emptied, conduits(), 10_000)[0], emptied)
   })
 
+  it("refuses at once when a node, or the conduit, is full", () => {
+    const children = Array.from({ length: 7 }, (_, n) => allocate(n, "a", `child-${n}`))
+    const nodes = Array.from({ length: 8 }, (_, n): Ipam.Event => ({
+      _tag: "AllocateRequested",
+      reply: 10 + n,
+      child: { ...child("a", "bridge"), node: `other-${n}` }
+    }))
+    const { log } = play(saved(0), conduits("a"), saved(1), ...children, ...nodes, saved(2), saved(3))
+    assert.deepStrictEqual(log.filter((line) => line.includes("free")), [
+      "Reply 6: no address of length /32 is free in 10.0.0.0/29: release connections or shorten the node prefix",
+      "Reply 17: no node of length /29 is free in 10.0.0.0/26: enlarge the prefix"
+    ])
+  })
+
+  it("refuses when too many requests wait for the store, and goes on afterwards", () => {
+    const { state } = play(saved(0), conduits("a"))
+    const many = Array.from({ length: 65_536 }, (_, n) => allocate(n, "a", "x"))
+    const full = many.reduce((state, event) => Ipam.machine.step(state, event, 5_000)[0], state)
+    assert.deepStrictEqual(Ipam.machine.step(full, allocate(70_000, "a", "x"), 5_000)[1].map(read), [
+      "Reply 70000: 65536 requests already wait to be stored: ask again later"
+    ])
+    const [next] = Ipam.machine.step(full, saved(1), 6_000)
+    assert.strictEqual(Ipam.machine.step(next, saved(2), 6_000)[1].length, 65_536)
+  })
+
+  it("refuses when too many requests wait for conduits", () => {
+    const { state } = play(saved(0))
+    const many = Array.from({ length: 4_096 }, (_, n) => allocate(n, "later", "x"))
+    const full = many.reduce((state, event) => Ipam.machine.step(state, event, 5_000)[0], state)
+    assert.deepStrictEqual(Ipam.machine.step(full, allocate(5_000, "later", "x"), 5_000)[1].map(read), [
+      "Reply 5000: 4096 requests already wait for a conduit: check that the conduit is configured"
+    ])
+  })
+
+  it("deletes stored leases that it cannot honour, so that no later start finds them", () => {
+    const [, commands] = Ipam.machine.init({ settings, entries: [root, ...stored("a", "orphan/n", "orphan/n/x")] }, 0)
+    assert.deepStrictEqual(commands.map(read), ["Persist 0: -/orphan/n, -/orphan/n/x"])
+  })
+
+  it("takes the configured pool when nothing is leased in the stored one", () => {
+    const [, commands] = Ipam.machine.init({ settings, entries: [{ ...root, network: Cidr.unsafe("10.9.0.0/16") }] }, 0)
+    assert.deepStrictEqual(commands.map(read), ["Persist 0: +/ 10.0.0.0/25"])
+  })
+
+  it("keeps its state through JSON", () => {
+    const { state } = play(
+      saved(0),
+      conduits("a"),
+      saved(1),
+      allocate(0, "a", "x"),
+      allocate(1, "a", "y"),
+      allocate(2, "b", "z")
+    )
+    const codec = Schema.toCodecJson(Ipam.machine.State)
+    const text = JSON.stringify(Schema.encodeSync(codec)(state))
+    assert.isTrue(Equal.equals(Schema.decodeUnknownSync(codec)(JSON.parse(text)), state))
+  })
+
   it("takes leases back that nobody renews", () => {
     const { log, now, state } = play(saved(0), conduits("a"), saved(1), allocate(0, "a", "x"), saved(2))
     assert.strictEqual(log.length, 4)
@@ -184,6 +250,86 @@ describe("Ipam", () => {
     const [swept, commands] = Ipam.machine.step(state, { _tag: "Woken" }, 120_000)
     assert.deepStrictEqual(commands.map(read), ["Persist 3: -/a/node-1"])
     assert.strictEqual(Ipam.machine.wake(swept), 240_000)
+  })
+})
+
+describe("The sweep of the Ipam", () => {
+  const patienceMs = settings.leaseMs + Leases.renewMs
+  const inUse = [root, ...stored("a", "a/n", "a/n/bridge", "a/n/x")]
+  const hour = 3_600_000
+
+  it("spares what is renewed as seldom as the lease allows, although not every renewal is written", () => {
+    let { now, state } = play(saved(0), conduits("a"), saved(1))
+    const hasLease = () => state.leases.v4 !== undefined && Leases.entries(state.leases.v4).length === 4
+    for (let n = 0; n < 200; n++) {
+      now += settings.leaseMs - 1
+      for (const event of [allocate(n, "a", "x"), saved(2 + n), { _tag: "Woken" as const }]) {
+        const [next, commands] = Ipam.machine.step(state, event, now)
+        state = next
+        for (const command of commands) {
+          if (command._tag === "Persist") state = Ipam.machine.step(state, saved(command.call), now)[0]
+        }
+      }
+      assert.isTrue(hasLease(), `renewal ${n}`)
+    }
+  })
+
+  it("waits for a whole lease after a start, as nobody could renew while it was down", () => {
+    const eager = { ...settings, sweepIntervalMs: 1_000 }
+    const [started] = Ipam.machine.init({ settings: eager, entries: inUse }, hour)
+    const [early, none] = Ipam.machine.step(started, { _tag: "Woken" }, hour + 1_000)
+    assert.deepStrictEqual([none, Ipam.machine.wake(early)], [[], hour + patienceMs])
+    const [, commands] = Ipam.machine.step(early, { _tag: "Woken" }, hour + patienceMs)
+    assert.deepStrictEqual(commands.map(read), ["Persist 0: -/a/n"])
+  })
+
+  it("waits for a whole lease after the store failed", () => {
+    const failing = play(saved(0), conduits("a"), failed(1))
+    assert.strictEqual(failing.state.store._tag, "Failed")
+    const [blocked, none] = Ipam.machine.step(
+      { ...failing.state, store: { _tag: "Failed", changes: Chunk.empty(), reason: "disk full", retryAt: hour } },
+      { _tag: "Woken" },
+      120_000
+    )
+    assert.deepStrictEqual([none, Ipam.machine.wake(blocked)], [[], 240_000])
+    const [retrying] = Ipam.machine.step({ ...blocked, sweepAt: hour + 1 }, { _tag: "Woken" }, hour)
+    const [recovered] = Ipam.machine.step(retrying, saved(2), hour)
+    assert.strictEqual(recovered.servingSince, hour)
+    const [swept] = Ipam.machine.step(recovered, { _tag: "Woken" }, hour + 1)
+    assert.strictEqual(Ipam.machine.wake(swept), hour + patienceMs)
+  })
+
+  it("waits for a whole lease when the clock leapt or the process was suspended", () => {
+    const [started] = Ipam.machine.init({ settings, entries: inUse }, 0)
+    const [late, none] = Ipam.machine.step(started, { _tag: "Woken" }, 120_000 + hour)
+    assert.deepStrictEqual([none, Ipam.machine.wake(late)], [[], 120_000 + hour + patienceMs])
+    const [, commands] = Ipam.machine.step(started, { _tag: "Woken" }, 121_000)
+    assert.deepStrictEqual(commands.map(read), ["Persist 0: -/a/n"])
+  })
+
+  it("never happens when it is switched off", () => {
+    const [state] = Ipam.machine.init({ settings: { ...settings, sweep: false }, entries: inUse }, 0)
+    assert.isUndefined(Ipam.machine.wake(state))
+  })
+})
+
+describe("Notices", () => {
+  it("say nothing about leases that are as configured", () => {
+    assert.deepStrictEqual(Notices.notices({ settings, entries: [root, ...stored("a", "a/n", "a/n/x")] }), [])
+  })
+
+  it("name a stored pool that differs, one too small for its conduits, and leases that are dropped", () => {
+    const entries = [
+      { ...root, network: Cidr.unsafe("10.0.0.0/26") },
+      { ...root, path: ["a"], network: Cidr.unsafe("10.0.0.0/27") },
+      { ...root, path: ["b"], network: Cidr.unsafe("10.0.0.0/27") }
+    ]
+    assert.deepStrictEqual(Notices.notices({ settings, entries }), [
+      "addresses of family v4 are leased in 10.0.0.0/26, which stays in use; the configured prefix 10.0.0.0/25 counts "
+      + "once every conduit was removed and the IPAM restarted, or with another IPAM_DATASOURCE",
+      "10.0.0.0/26 cannot be cut into conduits of /26: no new conduit gets a prefix",
+      "the stored lease b of 10.0.0.0/27 is dropped: it has no parent, or does not fit or overlaps there"
+    ])
   })
 })
 

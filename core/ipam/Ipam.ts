@@ -12,8 +12,11 @@
  * 5. The leased conduits are the listed ones, as far as they fit; before the first list they are the stored ones.
  * 6. A list without any conduit takes effect only when it stands for 5 s: the original NSP sends one after its restart,
  *    before it has read its configuration.
+ * 7. A lease is taken back only after a whole `leaseMs` in which renewals were served and stored: times in which the
+ *    process was down, suspended or could not store, and leaps of the clock, do not count.
+ * 8. What waits is bounded; above the bound requests are refused.
  */
-import { Array, Result, Schema } from "effect"
+import { Array, Chunk, Result, Schema } from "effect"
 import * as Machine from "../Machine.ts"
 import { families, type Family } from "../net/Ip.ts"
 import * as Leases from "./Leases.ts"
@@ -22,17 +25,18 @@ import { Answer, Change, Child, Entry, type Refusal, Settings } from "./Model.ts
 export const Input = Schema.Struct({ settings: Settings, entries: Schema.Array(Entry) })
 export type Input = typeof Input.Type
 
-const Batch = Schema.Struct({
-  changes: Schema.Array(Change),
-  answers: Schema.Array(Schema.Struct({ reply: Schema.Natural, answer: Answer }))
-})
+const Reply = Schema.Struct({ reply: Schema.Natural, answer: Answer })
+type Reply = typeof Reply.Type
+
+// Chunks, as arrays would be copied for each request that joins.
+const Batch = Schema.Struct({ changes: Schema.Chunk(Change), answers: Schema.Chunk(Reply) })
 type Batch = typeof Batch.Type
 
 export const Store = Schema.TaggedUnion({
   Idle: {},
   Saving: { call: Machine.Call, batch: Batch, next: Batch },
-  Failed: { changes: Schema.Array(Change), reason: Schema.String, retryAt: Machine.Millis },
-  Retrying: { call: Machine.Call, changes: Schema.Array(Change), reason: Schema.String }
+  Failed: { changes: Schema.Chunk(Change), reason: Schema.String, retryAt: Machine.Millis },
+  Retrying: { call: Machine.Call, changes: Schema.Chunk(Change), reason: Schema.String }
 })
 export type Store = typeof Store.Type
 
@@ -46,6 +50,8 @@ export const State = Schema.Struct({
   /** Requests for unknown conduits, oldest first. */
   waiting: Schema.Array(Schema.Struct({ reply: Schema.Natural, conduit: Schema.String, child: Child })),
   store: Store,
+  /** Since when every renewal is served and stored. */
+  servingSince: Machine.Millis,
   sweepAt: Schema.optionalKey(Machine.Millis),
   nextCall: Machine.Call,
   closing: Schema.Boolean
@@ -77,30 +83,31 @@ export type Step = Machine.Step<State, Command>
 const retryMs = 1_000
 const emptyHoldMs = 5_000
 const waitingLimit = 4_096
+const pendingLimit = 65_536
+// A sweep that comes so much too late shows that the process was suspended or that the clock leapt.
+const lateMs = 60_000
 
 const init = ({ entries, settings }: Input, now: Machine.Millis): Step => {
-  const pool = (family: Family) => settings.pools.find((pool) => pool.family === family)
-  const v4 = pool("v4")
-  const v6 = pool("v6")
-  const leases = {
-    ...(v4 === undefined ? {} : { v4: Leases.load(v4, entries) }),
-    ...(v6 === undefined ? {} : { v6: Leases.load(v6, entries) })
-  }
+  const loaded = settings.pools.map((pool) => Leases.load(pool, entries, now))
+  const leases: { v4?: Leases.Leases; v6?: Leases.Leases } = {}
+  for (const { leases: own } of loaded) leases[own.pool.family] ??= own
   const state: State = {
     settings,
     leases,
     waiting: [],
     store: { _tag: "Idle" },
+    servingSince: now,
     ...(settings.sweep ? { sweepAt: now + settings.sweepIntervalMs } : {}),
     nextCall: 0,
     closing: false
   }
-  const roots = settings.pools.flatMap(({ family, prefix }): ReadonlyArray<Change> =>
-    entries.some((entry) => entry.family === family && entry.path.length === 0)
+  const rejected = loaded.flatMap(({ rejected }) => rejected)
+  const roots = loaded.flatMap(({ leases: { pool: { family, prefix } } }): ReadonlyArray<Change> =>
+    entries.some((entry) => entry.family === family && entry.path.length === 0 && entry.network === prefix)
       ? []
       : [{ _tag: "SaveEntry", entry: { family, path: [], network: prefix, touchedAt: 0 } }]
   )
-  return commit(state, roots, [])
+  return commit(state, [...rejected.map(({ family, path }) => deletion(family, path)), ...roots], [])
 }
 
 const step = (state: State, event: Event | Machine.Woken, now: Machine.Millis): Step => {
@@ -134,28 +141,27 @@ export const isClosed = ({ closing, store }: State): boolean =>
   closing && store._tag !== "Saving" && store._tag !== "Retrying"
 
 const allocateRequested = (state: State, reply: number, child: Child, now: Machine.Millis): Step => {
-  const refusal = blocked(state) ?? unaddressable(state, child)
+  const refusal = blocked(state) ?? overloaded(state) ?? unaddressable(state, child)
   const { conduit } = child
   if (refusal !== undefined || conduit === undefined) {
-    return commit(state, [], [{ reply, answer: refused(refusal ?? { _tag: "ConduitMissing" }) }])
+    return [state, [toReply({ reply, answer: refused(refusal ?? { _tag: "ConduitMissing" }) })]]
   }
   if (isKnown(state, child.family, conduit)) return lease(state, reply, conduit, child, now)
   return state.waiting.length < waitingLimit
     ? [{ ...state, waiting: [...state.waiting, { reply, conduit, child }] }, []]
-    : commit(state, [], [{ reply, answer: refused({ _tag: "TooManyWaiting", limit: waitingLimit }) }])
+    : [state, [toReply({ reply, answer: refused({ _tag: "TooManyWaiting", limit: waitingLimit }) })]]
 }
 
 // The original answers a release it cannot place without an error, so do we.
 const releaseRequested = (state: State, reply: number, child: Child): Step => {
-  const refusal = blocked(state)
-  if (refusal !== undefined) return commit(state, [], [{ reply, answer: refused(refusal) }])
   const leases = state.leases[child.family]
-  const answers: Batch["answers"] = [{ reply, answer: { _tag: "Released" } }]
   if (leases === undefined || child.conduit === undefined || child.trench !== state.settings.trench) {
-    return commit(state, [], answers)
+    return [state, [toReply({ reply, answer: { _tag: "Released" } })]]
   }
+  const refusal = blocked(state) ?? overloaded(state)
+  if (refusal !== undefined) return [state, [toReply({ reply, answer: refused(refusal) })]]
   const [next, changes] = Leases.release(leases, [child.conduit, child.node, child.name])
-  return commit(withLeases(state, child.family, next), changes, answers)
+  return commit(withLeases(state, child.family, next), changes, [{ reply, answer: { _tag: "Released" } }])
 }
 
 const conduitsChanged = (state: State, conduits: ReadonlyArray<string>, now: Machine.Millis): Step => {
@@ -176,10 +182,12 @@ const persistSucceeded = (state: State, call: number, now: Machine.Millis): Step
     case "Saving": {
       if (store.call !== call) return Machine.stay(state)
       const [next, commands] = commit({ ...state, store: { _tag: "Idle" } }, store.next.changes, store.next.answers)
-      return [next, [...store.batch.answers.map(toReply), ...commands]]
+      return [next, [...Array.map(Chunk.toReadonlyArray(store.batch.answers), toReply), ...commands]]
     }
     case "Retrying":
-      return store.call === call ? reconcile({ ...state, store: { _tag: "Idle" } }, now) : Machine.stay(state)
+      return store.call === call
+        ? reconcile({ ...state, store: { _tag: "Idle" }, servingSince: now }, now)
+        : Machine.stay(state)
     case "Idle":
     case "Failed":
       return Machine.stay(state)
@@ -189,11 +197,11 @@ const persistSucceeded = (state: State, call: number, now: Machine.Millis): Step
 const persistFailed = (state: State, call: number, reason: string, now: Machine.Millis): Step => {
   const { store } = state
   if ((store._tag !== "Saving" && store._tag !== "Retrying") || store.call !== call) return Machine.stay(state)
-  const answers = store._tag === "Saving" ? [...store.batch.answers, ...store.next.answers] : []
-  const changes = store._tag === "Saving" ? [...store.batch.changes, ...store.next.changes] : store.changes
+  const answers = store._tag === "Saving" ? Chunk.appendAll(store.batch.answers, store.next.answers) : []
+  const changes = store._tag === "Saving" ? Chunk.appendAll(store.batch.changes, store.next.changes) : store.changes
   return [
     { ...state, store: { _tag: "Failed", changes, reason, retryAt: now + retryMs } },
-    answers.map(({ reply }) => toReply({ reply, answer: refused({ _tag: "StoreFailed", reason }) }))
+    Array.map([...answers], ({ reply }) => toReply({ reply, answer: refused({ _tag: "StoreFailed", reason }) }))
   ]
 }
 
@@ -215,17 +223,24 @@ const woken = (state: State, now: Machine.Millis): Step => {
   const { changes, reason } = store
   return [
     { ...next, store: { _tag: "Retrying", call, changes, reason }, nextCall: call + 1 },
-    [...commands, { _tag: "Persist", call, changes }]
+    [...commands, { _tag: "Persist", call, changes: Chunk.toReadonlyArray(changes) }]
   ]
 }
 
-// While storing fails nothing expires, as nobody can renew; the next sweep catches up.
+// While renewals cannot be stored, or not for a whole lease yet, nothing expires. The time within which a renewal is not
+// written again comes on top.
 const sweep = (state: State, now: Machine.Millis): Step => {
   const { leaseMs, sweepIntervalMs } = state.settings
-  const next = { ...state, sweepAt: now + sweepIntervalMs }
-  return blocked(state) === undefined
-    ? forEachFamily(next, (leases) => Leases.sweep(leases, now - leaseMs))
-    : [next, []]
+  if (blocked(state) !== undefined) return [{ ...state, sweepAt: now + sweepIntervalMs }, []]
+  const isLate = now - (state.sweepAt ?? now) >= lateMs
+  const servingSince = isLate ? now : state.servingSince
+  const patienceMs = leaseMs + Leases.renewMs
+  return now < servingSince + patienceMs
+    ? [{ ...state, servingSince, sweepAt: servingSince + patienceMs }, []]
+    : forEachFamily(
+      { ...state, sweepAt: now + sweepIntervalMs },
+      (leases) => Leases.sweep(leases, now - patienceMs)
+    )
 }
 
 const closeRequested = (state: State): Step => {
@@ -264,22 +279,26 @@ const lease = (state: State, reply: number, conduit: string, child: Child, now: 
 }
 
 // Stores the changes and then gives the answers, after everything that came before them.
-const commit = (state: State, changes: ReadonlyArray<Change>, answers: Batch["answers"]): Step => {
+const commit = (state: State, changes: Iterable<Change>, answers: Iterable<Reply>): Step => {
   const { store } = state
+  const batch: Batch = { changes: Chunk.fromIterable(changes), answers: Chunk.fromIterable(answers) }
   if (store._tag === "Saving") {
-    if (changes.length === 0 && answers.length === 0) return Machine.stay(state)
-    const next = { changes: [...store.next.changes, ...changes], answers: [...store.next.answers, ...answers] }
+    if (Chunk.isEmpty(batch.changes) && Chunk.isEmpty(batch.answers)) return Machine.stay(state)
+    const next = {
+      changes: Chunk.appendAll(store.next.changes, batch.changes),
+      answers: Chunk.appendAll(store.next.answers, batch.answers)
+    }
     return [{ ...state, store: { ...store, next } }, []]
   }
-  if (changes.length === 0) return [state, answers.map(toReply)]
+  if (Chunk.isEmpty(batch.changes)) return [state, Array.map(Chunk.toReadonlyArray(batch.answers), toReply)]
   const call = state.nextCall
   return [
     {
       ...state,
       nextCall: call + 1,
-      store: { _tag: "Saving", call, batch: { changes, answers }, next: { changes: [], answers: [] } }
+      store: { _tag: "Saving", call, batch, next: { changes: Chunk.empty(), answers: Chunk.empty() } }
     },
-    [{ _tag: "Persist", call, changes }]
+    [{ _tag: "Persist", call, changes: Chunk.toReadonlyArray(batch.changes) }]
   ]
 }
 
@@ -306,6 +325,11 @@ const blocked = ({ closing, store }: State): Refusal | undefined => {
     : undefined
 }
 
+const overloaded = ({ store }: State): Refusal | undefined =>
+  store._tag === "Saving" && Chunk.size(store.next.answers) >= pendingLimit
+    ? { _tag: "Overloaded", limit: pendingLimit }
+    : undefined
+
 const unaddressable = ({ leases, settings }: State, { conduit, family, trench }: Child): Refusal | undefined => {
   if (leases[family] === undefined) return { _tag: "FamilyNotServed", family }
   if (conduit === undefined) return { _tag: "ConduitMissing" }
@@ -320,6 +344,8 @@ const isKnown = ({ leases, listed }: State, family: Family, conduit: string): bo
   return (own !== undefined && Leases.hasConduit(own, conduit)) || (listed?.includes(conduit) ?? false)
 }
 
+const deletion = (family: Family, path: ReadonlyArray<string>): Change => ({ _tag: "DeleteEntry", family, path })
+
 const sameList = Array.makeEquivalence<string>(Object.is)
 
 const leasesSomething = ({ leases }: State): boolean =>
@@ -327,6 +353,6 @@ const leasesSomething = ({ leases }: State): boolean =>
 
 const refused = (refusal: Refusal): Answer => ({ _tag: "Refused", refusal })
 
-const toReply = ({ answer, reply }: Batch["answers"][number]): Command => ({ _tag: "Reply", reply, answer })
+const toReply = ({ answer, reply }: Reply): Command => ({ _tag: "Reply", reply, answer })
 
 export const machine = Machine.make({ name: "ipam", Input, State, Event, Command, init, step, wake })

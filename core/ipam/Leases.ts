@@ -5,6 +5,7 @@
  * 2. A child never holds the first or the last address of its node.
  * 3. The same path gets the same block for as long as its lease lives.
  * 4. Nothing is created by releasing; removing a lease removes everything below it.
+ * 5. The cost of a change depends on the number of bits of an address, not on the number of leases.
  *
  * Addresses are those of the original, but for a defect of its successor function (it skips from `.254` to `.1.255`).
  */
@@ -44,16 +45,40 @@ export type Leases = typeof Leases.Type
 /** New leases and what has to be stored. */
 export type Changed = readonly [leases: Leases, changes: ReadonlyArray<Change>]
 
-// A lease that was renewed less than this ago is not written again (Meridio: pkg/ipam/node).
-const renewMs = 60_000
+/** A lease that was renewed less than this ago is not written again (Meridio: pkg/ipam/node). */
+export const renewMs = 60_000
 
-/** The leases of stored entries, in any order. The stored pool counts, not the configured one. */
-export const load = (configured: Pool, entries: ReadonlyArray<Entry>): Leases => {
+/** The leases of stored entries, and the entries that cannot be honoured: without a parent, misplaced or overlapping. */
+export interface Loaded {
+  readonly leases: Leases
+  readonly rejected: ReadonlyArray<Entry>
+}
+
+/**
+ * The leases of stored entries, in any order. While something is leased, the stored pool counts and not the configured
+ * one, as in the original. No lease is younger than `now`: the clock may have been wrong when it was stored.
+ */
+export const load = (configured: Pool, entries: ReadonlyArray<Entry>, now: number): Loaded => {
   const own = entries.filter((entry) => entry.family === configured.family)
-  const root = own.find((entry) => entry.path.length === 0)
-  const pool = root === undefined ? configured : { ...configured, prefix: root.network }
-  const empty: Leases = { pool, free: Free.whole(pool.prefix), conduits: HashMap.empty() }
-  return own.toSorted((a, b) => a.path.length - b.path.length).reduce(insert, empty)
+  const prefix = storedPrefix(configured.family, own) ?? configured.prefix
+  const rejected: Array<Entry> = []
+  let leases: Leases = { pool: { ...configured, prefix }, free: "all", conduits: HashMap.empty() }
+  for (const entry of own.toSorted((a, b) => a.path.length - b.path.length)) {
+    if (entry.path.length === 0) continue
+    const next = insert(leases, { ...entry, touchedAt: Math.min(entry.touchedAt, now) })
+    if (next === undefined) rejected.push(entry)
+    else leases = next
+  }
+  return { leases, rejected }
+}
+
+/** The pool of stored leases; undefined if nothing is leased in it. */
+export const storedPrefix = (family: Ip.Family, entries: ReadonlyArray<Entry>): Cidr.Cidr | undefined => {
+  const own = entries.filter((entry) => entry.family === family)
+  const root = own.find(({ path }) => path.length === 0)
+  return own.some(({ path }) => path.length > 0) && root !== undefined && Cidr.family(root.network) === family
+    ? root.network
+    : undefined
 }
 
 /** Every lease as it is stored, parents first. */
@@ -78,12 +103,13 @@ export const entries = ({ conduits, pool }: Leases): ReadonlyArray<Entry> => {
  */
 export const setConduits = (leases: Leases, names: ReadonlyArray<string>, now: number): Changed => {
   const changes: Array<Change> = []
+  const listed = new Set(names)
   let next = leases
   for (const [name, conduit] of HashMap.entries(leases.conduits)) {
-    if (names.includes(name)) continue
+    if (listed.has(name)) continue
     next = {
       ...next,
-      free: Free.give(next.free, Free.range(conduit.network)),
+      free: returned(next.free, next.pool.prefix, conduit.network),
       conduits: HashMap.remove(next.conduits, name)
     }
     changes.push(deletion(leases, [name]))
@@ -92,12 +118,7 @@ export const setConduits = (leases: Leases, names: ReadonlyArray<string>, now: n
     if (HashMap.has(next.conduits, name)) continue
     const block = carve(next.free, next.pool.prefix, next.pool.conduitLength)
     if (block === undefined) continue
-    const conduit: Conduit = {
-      network: block.network,
-      touchedAt: now,
-      free: Free.whole(block.network),
-      nodes: HashMap.empty()
-    }
+    const conduit: Conduit = { network: block.network, touchedAt: now, free: "all", nodes: HashMap.empty() }
     next = { ...next, free: block.free, conduits: HashMap.set(next.conduits, name, conduit) }
     changes.push(saved(leases, [name], conduit))
   }
@@ -116,8 +137,7 @@ export const allocate = (
   const known = Option.getOrUndefined(HashMap.get(conduit.nodes, nodeName))
   const block = known ?? carve(conduit.free, conduit.network, nodeLength)
   if (block === undefined) return exhausted("node", conduit.network, nodeLength)
-  const node = known ??
-    { network: block.network, touchedAt: now, free: Free.inner(block.network), children: HashMap.empty() }
+  const node = known ?? emptyNode(block.network, now)
   const held = Option.getOrUndefined(HashMap.get(node.children, name))
   const slot = held === undefined ? carve(node.free, node.network, Ip.bits(leases.pool.family)) : undefined
   const network = held?.network ?? slot?.network
@@ -126,9 +146,10 @@ export const allocate = (
   if (held !== undefined && now - held.touchedAt < renewMs) return Result.succeed([address, leases, []])
 
   const child: Held = { network, touchedAt: now }
+  const isNodeFresh = known !== undefined && now - known.touchedAt < renewMs
   const nextNode: Node = {
     ...node,
-    touchedAt: now,
+    touchedAt: isNodeFresh ? known.touchedAt : now,
     free: slot?.free ?? node.free,
     children: HashMap.set(node.children, name, child)
   }
@@ -138,7 +159,7 @@ export const allocate = (
     nodes: HashMap.set(conduit.nodes, nodeName, nextNode)
   }
   return Result.succeed([address, { ...leases, conduits: HashMap.set(leases.conduits, conduitName, nextConduit) }, [
-    saved(leases, [conduitName, nodeName], nextNode),
+    ...(isNodeFresh ? [] : [saved(leases, [conduitName, nodeName], nextNode)]),
     saved(leases, [conduitName, nodeName, name], child)
   ]])
 }
@@ -160,25 +181,29 @@ export const release = (
   ]
 }
 
-/** Takes back what was not renewed since `before`: nodes with everything in them, and children but for the bridge. */
+/**
+ * Takes back what was not renewed since `before`: children but for the bridge, and nodes in which nothing was renewed,
+ * with everything in them. (The original takes a stale node with its fresh children.)
+ */
 export const sweep = (leases: Leases, before: number): Changed => {
   const changes: Array<Change> = []
   let { conduits } = leases
   for (const [conduitName, conduit] of HashMap.entries(leases.conduits)) {
     let next = conduit
     for (const [nodeName, node] of HashMap.entries(conduit.nodes)) {
-      if (node.touchedAt < before) {
+      const stale = [...HashMap.entries(node.children)].filter(([, { touchedAt }]) => touchedAt < before)
+      if (node.touchedAt < before && stale.length === HashMap.size(node.children)) {
         next = {
           ...next,
-          free: Free.give(next.free, Free.range(node.network)),
+          free: returned(next.free, next.network, node.network),
           nodes: HashMap.remove(next.nodes, nodeName)
         }
         changes.push(deletion(leases, [conduitName, nodeName]))
         continue
       }
       let kept = node
-      for (const [name, held] of HashMap.entries(node.children)) {
-        if (name === bridge || held.touchedAt >= before) continue
+      for (const [name, held] of stale) {
+        if (name === bridge) continue
         kept = withoutChild(kept, name, held)
         changes.push(deletion(leases, [conduitName, nodeName, name]))
       }
@@ -195,11 +220,21 @@ export const hasConduit = (leases: Leases, name: string): boolean => HashMap.has
 /** Whether no conduit has a prefix. */
 export const isEmpty = ({ conduits }: Leases): boolean => HashMap.isEmpty(conduits)
 
+const emptyNode = (network: Cidr.Cidr, touchedAt: number): Node => {
+  const hostBits = Ip.bits(Cidr.family(network)) - Cidr.length(network)
+  return { network, touchedAt, free: Free.inner(hostBits), children: HashMap.empty() }
+}
+
 const withoutChild = (node: Node, name: string, held: Held): Node => ({
   ...node,
-  free: Free.give(node.free, Free.range(held.network)),
+  free: returned(node.free, node.network, held.network),
   children: HashMap.remove(node.children, name)
 })
+
+const returned = (free: Free.Free, parent: Cidr.Cidr, network: Cidr.Cidr): Free.Free => {
+  const block = Free.blockOf(parent, network)
+  return block === undefined ? free : Free.give(free, block)
+}
 
 // The lowest free block of a length that is longer than its parent's.
 const carve = (
@@ -207,36 +242,27 @@ const carve = (
   parent: Cidr.Cidr,
   length: number
 ): { readonly network: Cidr.Cidr; readonly free: Free.Free } | undefined => {
-  const family = Cidr.family(parent)
-  if (length <= Cidr.length(parent) || length > Ip.bits(family)) return undefined
-  const size = 1n << BigInt(Ip.bits(family) - length)
-  const first = Free.lowest(free, size)
-  const rest = first === undefined ? undefined : Free.claim(free, { first, last: first + size - 1n })
-  return first === undefined || rest === undefined
-    ? undefined
-    : { network: Cidr.make(Ip.fromBigInt(family, first), length), free: rest }
+  const bits = length - Cidr.length(parent)
+  if (bits < 1 || length > Ip.bits(Cidr.family(parent))) return undefined
+  const block = Free.lowest(free, bits)
+  const rest = block === undefined ? undefined : Free.claim(free, block)
+  return block === undefined || rest === undefined ? undefined : { network: Free.network(parent, block), free: rest }
 }
 
-// A stored entry that has no parent or whose block is taken cannot be honoured, and is left out.
-const insert = (leases: Leases, { network, path, touchedAt }: Entry): Leases => {
-  const [conduitName, nodeName, name] = path
-  if (conduitName === undefined) return leases
-  const block = Free.range(network)
-  const conduit = Option.getOrUndefined(HashMap.get(leases.conduits, conduitName))
-  if (nodeName === undefined) {
-    const free = Free.claim(leases.free, block)
-    return free === undefined ? leases : {
-      ...leases,
-      free,
-      conduits: HashMap.set(leases.conduits, conduitName, {
-        network,
-        touchedAt,
-        free: Free.whole(network),
-        nodes: HashMap.empty()
-      })
-    }
+// Undefined if the entry has no parent or does not lie in a free block of it.
+const insert = (leases: Leases, { network, path, touchedAt }: Entry): Leases | undefined => {
+  const [conduitName = "", nodeName, name] = path
+  const claimed = (free: Free.Free, parent: Cidr.Cidr) => {
+    const block = Free.blockOf(parent, network)
+    return block === undefined ? undefined : Free.claim(free, block)
   }
-  if (conduit === undefined) return leases
+  if (nodeName === undefined) {
+    const free = claimed(leases.free, leases.pool.prefix)
+    const conduit: Conduit = { network, touchedAt, free: "all", nodes: HashMap.empty() }
+    return free && { ...leases, free, conduits: HashMap.set(leases.conduits, conduitName, conduit) }
+  }
+  const conduit = Option.getOrUndefined(HashMap.get(leases.conduits, conduitName))
+  if (conduit === undefined) return undefined
   const withNode = (conduit: Conduit, node: Node): Leases => ({
     ...leases,
     conduits: HashMap.set(leases.conduits, conduitName, {
@@ -245,15 +271,14 @@ const insert = (leases: Leases, { network, path, touchedAt }: Entry): Leases => 
     })
   })
   if (name === undefined) {
-    const free = Free.claim(conduit.free, block)
-    return free === undefined
-      ? leases
-      : withNode({ ...conduit, free }, { network, touchedAt, free: Free.inner(network), children: HashMap.empty() })
+    const free = claimed(conduit.free, conduit.network)
+    return free && withNode({ ...conduit, free }, emptyNode(network, touchedAt))
   }
   const node = Option.getOrUndefined(HashMap.get(conduit.nodes, nodeName))
-  const free = node && Free.claim(node.free, block)
-  if (node === undefined || free === undefined) return leases
-  return withNode(conduit, { ...node, free, children: HashMap.set(node.children, name, { network, touchedAt }) })
+  const isHost = Cidr.length(network) === Ip.bits(leases.pool.family)
+  const free = node && isHost ? claimed(node.free, node.network) : undefined
+  return node && free &&
+    withNode(conduit, { ...node, free, children: HashMap.set(node.children, name, { network, touchedAt }) })
 }
 
 const exhausted = (

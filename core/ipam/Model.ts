@@ -73,6 +73,8 @@ export const Refusal = Schema.TaggedUnion({
   /** No block of the length is free in the prefix. */
   Exhausted: { level: Schema.Literals(["conduit", "node", "address"]), prefix: Cidr, length: Schema.Natural },
   TooManyWaiting: { limit: Schema.Natural },
+  /** More requests than that wait for the store. */
+  Overloaded: { limit: Schema.Natural },
   StoreFailed: { reason: Schema.String },
   Closing: {}
 })
@@ -103,6 +105,8 @@ export const explain = (refusal: Refusal): string => {
         + (refusal.level === "address" ? "release connections or shorten the node prefix" : "enlarge the prefix")
     case "TooManyWaiting":
       return `${refusal.limit} requests already wait for a conduit: check that the conduit is configured`
+    case "Overloaded":
+      return `${refusal.limit} requests already wait to be stored: ask again later`
     case "StoreFailed":
       return `leases cannot be stored: ${refusal.reason}`
     case "Closing":

@@ -2,3 +2,4 @@
 export * as Ipam from "./Ipam.ts"
 export * as Leases from "./Leases.ts"
 export * as Model from "./Model.ts"
+export * as Notices from "./Notices.ts"
