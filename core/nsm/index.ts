@@ -1,6 +1,7 @@
 /** Network Service Mesh: connections, the client, the manager, the registry and the kernel forwarder as pure logic. */
 export * as Client from "./Client.ts"
 export * as Cross from "./Cross.ts"
+export * as Finding from "./Finding.ts"
 export * as Forward from "./Forward.ts"
 export * as Host from "./Host.ts"
 export * as Manager from "./Manager.ts"

@@ -1,6 +1,7 @@
 /** Performs the commands of the manager. */
 import { Effect, Stream } from "effect"
 import type * as CircuitState from "../../core/nsm/CircuitState.ts"
+import type * as Cross from "../../core/nsm/Cross.ts"
 import type * as Manager from "../../core/nsm/Manager.ts"
 import type * as Model from "../../core/nsm/Model.ts"
 import type * as Registry from "../../core/nsm/Registry.ts"
@@ -40,6 +41,7 @@ export const perform =
       }
       case "Plumb":
         return Effect.flatMap(Forwarder, ({ plumb }) => plumb(command.cross, command.previous)).pipe(
+          Effect.tap(() => tell(command.previous === undefined ? "Plugged" : "Refreshed", command.cross)),
           Effect.match({
             onSuccess: () => send({ _tag: "PlumbSucceeded", call: command.call }),
             onFailure: (failure) => send({ _tag: "PlumbFailed", call: command.call, ...failure })
@@ -47,6 +49,7 @@ export const perform =
         )
       case "Adopt":
         return Effect.flatMap(Forwarder, ({ adopt }) => adopt(command.cross)).pipe(
+          Effect.tap(() => tell("Adopted", command.cross)),
           Effect.match({
             onSuccess: () => send({ _tag: "PlumbSucceeded", call: command.call }),
             onFailure: (failure) => send({ _tag: "PlumbFailed", call: command.call, ...failure })
@@ -54,6 +57,7 @@ export const perform =
         )
       case "Unplumb":
         return Effect.flatMap(Forwarder, ({ unplumb }) => unplumb(command.cross)).pipe(
+          Effect.andThen(tell("Unplugged", command.cross)),
           Effect.andThen(Effect.sync(() => send({ _tag: "UnplumbFinished", call: command.call })))
         )
       case "WatchEndpoint":
@@ -76,6 +80,12 @@ export const perform =
         return Effect.void
     }
   }
+
+const tell = (what: string, { alias, client, endpoint }: Cross.Cross): Effect.Effect<void> =>
+  (what === "Refreshed" ? Effect.logDebug : Effect.logInfo)(`${what} ${alias}`, {
+    client: `${client.link} in ${client.netns}`,
+    endpoint: `${endpoint.link} in ${endpoint.netns}`
+  })
 
 const dial = <A>(
   { url }: CircuitState.Target,

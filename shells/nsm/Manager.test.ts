@@ -172,6 +172,9 @@ describe("nsmgr with real namespaces", () => {
           assert.deepInclude(link, { up: true, carrier: true, mtu: 1400, alias: `nsm:${here.tag}/target-0` })
           const far = (yield* look(here.endpoint)).links.find(({ kind }) => kind === "veth")
           assert.match(far?.name ?? "", /^proxy\.cond-[0-9a-f]{4}$/)
+          for (const there of ["172.16.0.3", "fd00::3"]) {
+            execFileSync("nsenter", [`--net=${here.client}`, "ping", "-c1", "-W2", there])
+          }
 
           assert.deepStrictEqual((yield* nsm.request(wanted)).id, connection.id)
           assert.deepStrictEqual(yield* look(here.client), before, "a refresh changes nothing")

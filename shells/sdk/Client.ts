@@ -67,7 +67,7 @@ export class NsmClient extends Context.Service<NsmClient, {
   readonly registerService: (service: Model.NetworkService) => Effect.Effect<Model.NetworkService, NsmError>
   /**
    * The endpoints of a service: each element is the whole current set, sorted by name. Never ends and never fails: a
-   * lost manager is asked again, and its answer counts as the truth, so endpoints that went away in between go away.
+   * lost manager is asked again; what it no longer lists goes away when its registration would have expired.
    */
   readonly find: (networkService: string) => Stream.Stream<ReadonlyArray<Model.Endpoint>>
 }>()("sluice/shells/sdk/NsmClient") {

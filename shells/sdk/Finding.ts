@@ -1,17 +1,17 @@
 /**
  * Finding the endpoints of a service, for ever, over streams that may end at any time (upstream's end every 15 to 60
- * seconds and lose deletions in between): each round begins with everything, which counts as the truth.
+ * seconds): each round begins with the complete list; `core/nsm/Finding` decides what that means.
  */
-import { Effect, Equal, Stream } from "effect"
+import { Clock, Effect, Equal, Ref, Schedule, Stream } from "effect"
+import * as Core from "../../core/nsm/Finding.ts"
 import type * as Model from "../../core/nsm/Model.ts"
-import * as Table from "../../core/nsm/Table.ts"
 import type * as Grpc from "../grpc/Client.ts"
-import type { NsmError } from "./Error.ts"
 import * as Peer from "./Peer.ts"
 
 const pause = "500 millis"
-/** A deletion that falls between the snapshot and the watch of a round is seen in the next round at the latest. */
+/** A deletion that falls between the list and the watch of a round is seen in the next round at the latest. */
 const roundLength = "60 seconds"
+const tick = Schedule.spaced("5 seconds")
 
 /** The endpoints that offer the service, sorted by name, after each change. Times of expiry are left out. */
 export const endpoints = (
@@ -19,38 +19,35 @@ export const endpoints = (
   networkService: string
 ): Stream.Stream<ReadonlyArray<Model.Endpoint>> => {
   const template = { ...Peer.anyEndpoint, networkServices: [networkService] }
-  const round: Stream.Stream<Found, NsmError> = Stream.unwrap(Effect.map(
-    Stream.runFold(Peer.findEndpoints(channel, template, false), () => nothing, apply),
-    (found) =>
-      Stream.concat(
-        Stream.succeed(found),
-        Peer.findEndpoints(channel, template, true).pipe(
-          Stream.mapAccum(() => found, (before, change) => {
-            const after = apply(before, change)
-            return [after, [after]] as const
-          }),
-          Stream.interruptWhen(Effect.sleep(roundLength))
-        )
+  const rounds = Effect.map(Ref.make(Core.nothing), (known) => {
+    const list = Effect.gen(function*() {
+      const found = yield* Stream.runCollect(Peer.findEndpoints(channel, template, false))
+      const now = yield* Clock.currentTimeMillis
+      return yield* Ref.updateAndGet(known, (state) => Core.relist(state, found.map(({ endpoint }) => endpoint), now))
+    })
+    const watch = Peer.findEndpoints(channel, template, true).pipe(
+      Stream.mapEffect(({ deleted, endpoint }) =>
+        Ref.updateAndGet(known, (state) => Core.change(state, endpoint, deleted))
       )
-  ))
-  return quietly(round).pipe(
-    Stream.concat(Stream.fromEffectDrain(Effect.sleep(pause))),
-    Stream.forever,
-    Stream.changesWith((before: Found, after: Found) => Equal.equals(before, after)),
-    Stream.map((set) => Object.values(set).toSorted((a, b) => a.name < b.name ? -1 : 1))
+    )
+    const forget = Stream.fromSchedule(tick).pipe(
+      Stream.mapEffect(() => Clock.currentTimeMillis),
+      Stream.mapEffect((now) => Ref.updateAndGet(known, (state) => Core.forget(state, now)))
+    )
+    const round = Stream.concat(
+      Stream.fromEffect(list),
+      Stream.merge(watch, forget, { haltStrategy: "left" }).pipe(Stream.interruptWhen(Effect.sleep(roundLength)))
+    )
+    return round.pipe(
+      Stream.catch((error) => Stream.fromEffectDrain(Effect.logDebug(`The registry is asked again: ${error.message}`))),
+      Stream.concat(Stream.fromEffectDrain(Effect.sleep(pause))),
+      Stream.forever
+    )
+  })
+  return Stream.unwrap(rounds).pipe(
+    Stream.map(Core.view),
+    Stream.changesWith((before: ReadonlyArray<Model.Endpoint>, after: ReadonlyArray<Model.Endpoint>) =>
+      Equal.equals(before, after)
+    )
   )
 }
-
-type Found = Table.Table<Model.Endpoint>
-const nothing: Found = {}
-
-const apply = (set: Found, { deleted, endpoint }: Peer.Found): Found => {
-  const { labels, name, networkServices, url } = endpoint
-  return deleted ? Table.remove(set, name) : Table.set(set, name, { name, networkServices, labels, url })
-}
-
-const quietly = <A>(stream: Stream.Stream<A, NsmError>): Stream.Stream<A> =>
-  Stream.catch(
-    stream,
-    (error) => Stream.fromEffectDrain(Effect.logDebug(`The registry is asked again: ${error.message}`))
-  )
