@@ -1,0 +1,358 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Arbitrary, Schema } from "effect"
+import * as KernelModel from "../../property-tests/kernel/KernelModel.ts"
+import { machineLaws } from "../../property-tests/laws/MachineLaws.ts"
+import type { Flow, Stream } from "../config/Model.ts"
+import type { Target } from "../config/Target.ts"
+import type * as Machine from "../Machine.ts"
+import * as Cidr from "../net/Cidr.ts"
+import type * as Kernel from "../net/Kernel.ts"
+import * as LoadBalancer from "./LoadBalancer.ts"
+import * as Offsets from "./Offsets.ts"
+
+const settings: LoadBalancer.Settings = {
+  conduit: { trench: "trench-a", conduit: "conduit-a" },
+  hostname: "lb-1",
+  offsetStart: 5_000,
+  linkPrefix: "load-balan-"
+}
+
+const stream = (name: string, maxTargets = 2): Stream => ({ ...settings.conduit, stream: name, maxTargets })
+const vip = { name: "vip", address: Cidr.unsafe("20.0.0.1/32") }
+const flow = (name: string, more: Partial<Flow> = {}): Flow => ({
+  name,
+  stream: { ...settings.conduit, stream: "stream-a" },
+  vips: [vip],
+  sourceSubnets: [],
+  sourcePorts: [],
+  destinationPorts: [],
+  protocols: ["tcp"],
+  byteMatches: [],
+  priority: 1,
+  ...more
+})
+const target = (identifier: number, ip: string, more: Partial<Target> = {}): Target => ({
+  kind: "default",
+  stream: { ...settings.conduit, stream: "stream-a" },
+  ips: [`${ip}/24`],
+  context: { identifier: String(identifier) },
+  status: "enabled",
+  ...more
+})
+
+const links: Kernel.Snapshot = KernelModel.applyAll(
+  { links: [], addresses: [], rules: [], routes: [], neighbours: [] },
+  [
+    { _tag: "AddBridge", name: "load-balan-a" },
+    { _tag: "SetLinkUp", link: "load-balan-a", up: true },
+    { _tag: "AddAddress", link: "load-balan-a", cidr: Cidr.unsafe("172.16.0.3/24") }
+  ]
+)
+
+/** The machine in a kernel that does what it is told. Each event takes a millisecond. */
+class World {
+  state: LoadBalancer.State
+  kernel = links
+  readonly log: Array<string> = []
+  now = 0
+  refuseRules = false
+
+  constructor() {
+    const [state] = LoadBalancer.machine.init(settings, 0)
+    this.state = state
+  }
+
+  send(event: LoadBalancer.Event | Machine.Woken): void {
+    this.now++
+    const [state, commands] = LoadBalancer.machine.step(this.state, event, this.now)
+    this.state = state
+    for (const command of commands) this.perform(command)
+  }
+
+  sleep(ms: number): void {
+    const until = this.now + ms
+    for (let round = 0; round < 100; round++) {
+      const wake = LoadBalancer.machine.wake(this.state)
+      if (wake === undefined || wake > until) break
+      this.now = Math.max(this.now, wake - 1)
+      this.send({ _tag: "Woken" })
+    }
+    this.now = until
+  }
+
+  perform(command: LoadBalancer.Command): void {
+    switch (command._tag) {
+      case "ReadKernel":
+        return this.send({ _tag: "ReadSucceeded", call: command.call, snapshot: this.kernel })
+      case "ApplyOperations":
+        this.log.push(...command.operations.map(operation))
+        this.kernel = KernelModel.applyAll(this.kernel, command.operations)
+        return this.send({ _tag: "OperationsSucceeded", call: command.call })
+      case "ApplyRules": {
+        if (this.refuseRules) return this.send({ _tag: "RulesFailed", call: command.call, reason: "no" })
+        const streams = command.after.streams.map(({ identifiers, name, offset }) =>
+          `${name}@${offset}[${identifiers.join()}]`
+        )
+        this.log.push(
+          `rules: ${streams.join(" ")} flows ${command.after.flows.map(({ name }) => name).join()}`
+            + (command.before === undefined ? ", anew" : "")
+        )
+        return this.send({ _tag: "RulesSucceeded", call: command.call })
+      }
+      case "ServeEndpoint":
+        this.log.push("serve")
+        return this.send({ _tag: "EndpointServed", call: command.call })
+      case "Cancel":
+        this.log.push("cancel")
+    }
+  }
+
+  taken(): ReadonlyArray<string> {
+    return this.log.splice(0)
+  }
+}
+
+const operation = (operation: Kernel.Operation): string => {
+  switch (operation._tag) {
+    case "ReplaceRoute":
+      return `+route ${operation.route.table}`
+    case "AddRule":
+      return `+rule ${operation.rule.table}`
+    case "DeleteRoute":
+      return `-route ${operation.route.table}`
+    case "DeleteRule":
+      return `-rule ${operation.rule.table}`
+    case "SetLinkUp":
+      return `${operation.link} ${operation.up ? "up" : "down"}`
+    default:
+      return operation._tag
+  }
+}
+
+const announced: LoadBalancer.Event = { _tag: "FrontendsChanged", frontends: ["lb-0", "lb-1"] }
+const targets = (...targets: ReadonlyArray<Target>): LoadBalancer.Event => ({ _tag: "TargetsChanged", targets })
+
+const serving = (): World => {
+  const world = new World()
+  world.send(targets(target(1, "172.16.0.11"), target(2, "172.16.0.12")))
+  world.send({ _tag: "StreamsChanged", streams: [stream("stream-a"), stream("stream-b")] })
+  world.send({ _tag: "FlowsChanged", flows: [flow("flow-a"), flow("flow-z", { vips: [] })] })
+  world.send({ _tag: "PortNatsChanged", portNats: [] })
+  world.send(announced)
+  return world
+}
+
+describe("LoadBalancer", () => {
+  it("touches nothing before it knows every list, then routes before it balances", () => {
+    const world = serving()
+    assert.deepStrictEqual(world.taken(), ["serve"])
+    assert.isFalse(LoadBalancer.isAvailable(world.state))
+    world.send({ _tag: "VipsChanged", vips: [vip] })
+    assert.deepStrictEqual(world.taken(), [
+      "+route 5001",
+      "+route 5002",
+      "+rule 5001",
+      "+rule 5002",
+      "rules: stream-a@5000[] stream-b@5002[] flows flow-a, anew",
+      "rules: stream-a@5000[1,2] stream-b@5002[] flows flow-a"
+    ])
+    assert.isTrue(LoadBalancer.isAvailable(world.state))
+  })
+
+  it("balances without a target before it forgets the way to it", () => {
+    const world = serving()
+    world.send({ _tag: "VipsChanged", vips: [vip] })
+    world.taken()
+    world.send(targets(target(2, "172.16.0.12")))
+    assert.deepStrictEqual(world.taken(), [
+      "rules: stream-a@5000[2] stream-b@5002[] flows flow-a",
+      "-rule 5001",
+      "-route 5001"
+    ])
+    world.send(targets())
+    assert.isFalse(LoadBalancer.isAvailable(world.state))
+  })
+
+  it("uses no target that is disabled, without identifier, beyond the limit, of another conduit or out of reach", () => {
+    const world = serving()
+    world.send({ _tag: "VipsChanged", vips: [vip] })
+    world.taken()
+    world.send(targets(
+      target(1, "172.16.0.11", { status: "disabled" }),
+      target(2, "172.16.9.12"),
+      target(3, "172.16.0.13"),
+      target(1, "172.16.0.14", { context: {} }),
+      target(1, "172.16.0.15", { stream: { trench: "trench-a", conduit: "conduit-b", stream: "stream-a" } })
+    ))
+    assert.deepStrictEqual(world.state.rules?.streams.flatMap(({ identifiers }) => identifiers), [])
+    assert.deepStrictEqual(world.kernel.rules, links.rules)
+  })
+
+  it("takes a target out when its link goes, and in again when it returns", () => {
+    const world = serving()
+    world.send({ _tag: "VipsChanged", vips: [vip] })
+    world.taken()
+    world.kernel = KernelModel.apply(world.kernel, { _tag: "SetLinkUp", link: "load-balan-a", up: false })
+    world.send({ _tag: "KernelChanged" })
+    world.sleep(200)
+    assert.strictEqual(world.taken()[0], "rules: stream-a@5000[] stream-b@5002[] flows flow-a")
+    assert.isFalse(LoadBalancer.isAvailable(world.state))
+    world.kernel = KernelModel.apply(world.kernel, { _tag: "SetLinkUp", link: "load-balan-a", up: true })
+    world.send({ _tag: "KernelChanged" })
+    world.sleep(200)
+    assert.isTrue(LoadBalancer.isAvailable(world.state))
+  })
+
+  it("drops its streams, its links and its endpoint with the frontend of its pod", () => {
+    const world = serving()
+    world.send({ _tag: "VipsChanged", vips: [vip] })
+    world.taken()
+    world.send({ _tag: "FrontendsChanged", frontends: ["lb-0"] })
+    world.sleep(200)
+    const log = world.taken()
+    assert.deepStrictEqual(log.slice(0, 2), ["cancel", "rules:  flows "])
+    assert.include(log, "load-balan-a down")
+    assert.deepStrictEqual(world.kernel.routes.filter(({ table }) => table > 5_000), [])
+    assert.isFalse(LoadBalancer.isAvailable(world.state))
+  })
+
+  it("replaces the rules altogether after a failure, a second later", () => {
+    const world = serving()
+    world.refuseRules = true
+    world.send({ _tag: "VipsChanged", vips: [vip] })
+    world.refuseRules = false
+    world.taken()
+    world.sleep(999)
+    assert.deepStrictEqual(world.taken(), [])
+    world.sleep(10)
+    assert.deepStrictEqual(world.taken(), ["rules: stream-a@5000[1,2] stream-b@5002[] flows flow-a, anew"])
+  })
+
+  it("believes an empty configuration only when it stands", () => {
+    const world = serving()
+    world.send({ _tag: "VipsChanged", vips: [vip] })
+    world.taken()
+    world.send({ _tag: "StreamsChanged", streams: [] })
+    world.sleep(1_900)
+    world.send({ _tag: "StreamsChanged", streams: [stream("stream-a"), stream("stream-b")] })
+    world.sleep(5_000)
+    assert.deepStrictEqual(world.taken(), [])
+    world.send({ _tag: "StreamsChanged", streams: [] })
+    world.sleep(2_100)
+    assert.strictEqual(world.taken()[0], "rules:  flows flow-a")
+  })
+})
+
+describe("Offsets", () => {
+  const Streams = Schema.Array(
+    Schema.Struct({
+      stream: Schema.Literals(["a", "b", "c", "d"]),
+      maxTargets: Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: 300 }))
+    })
+  )
+  it.prop("never overlap, and stay", { lists: Schema.Array(Streams) }, ({ lists }) => {
+    let offsets: Offsets.Offsets = {}
+    for (const list of lists) {
+      const streams = [...new Map(list.map((each) => [each.stream, each])).values()]
+      const next = Offsets.assign(offsets, streams, 5_000)
+      const ranges = Object.values(next).toSorted((a, b) => a.offset - b.offset)
+      assert.sameMembers(Object.keys(next), streams.map(({ stream }) => stream))
+      for (const [i, { offset }] of ranges.entries()) {
+        const before = ranges[i - 1]
+        assert.isAtLeast(offset, before === undefined ? 5_000 : before.offset + before.maxTargets)
+      }
+      for (const [name, range] of Object.entries(next)) {
+        if (offsets[name]?.maxTargets === range.maxTargets) assert.deepStrictEqual(range, offsets[name])
+      }
+      offsets = next
+    }
+  })
+})
+
+const some = <A>(all: ReadonlyArray<A>): Arbitrary.Arbitrary<ReadonlyArray<A>> =>
+  Arbitrary.map(Arbitrary.schema(Schema.Array(Schema.Boolean)), (flags) => all.filter((_, i) => flags[i] ?? false))
+
+const kinds = [
+  "vips",
+  "nats",
+  "streams",
+  "flows",
+  "targets",
+  "targets",
+  "frontends",
+  "frontends",
+  "kernel",
+  "stale"
+] as const
+
+const events: Arbitrary.Arbitrary<LoadBalancer.Event> = Arbitrary.map(
+  Arbitrary.all({
+    kind: Arbitrary.schema(Schema.Literals(kinds)),
+    streams: some([stream("stream-a"), stream("stream-b"), stream("stream-c", 20_000)]),
+    flows: some([flow("flow-a"), flow("flow-b")]),
+    targets: some([
+      target(1, "172.16.0.11"),
+      target(2, "172.16.0.12"),
+      target(2, "172.16.0.13"),
+      target(1, "10.0.0.1")
+    ]),
+    frontends: some(["lb-1", "lb-2"])
+  }),
+  ({ flows, frontends, kind, streams, targets }): LoadBalancer.Event => {
+    switch (kind) {
+      case "vips":
+        return { _tag: "VipsChanged", vips: flows.length > 1 ? [] : [vip] }
+      case "nats":
+        return { _tag: "PortNatsChanged", portNats: [] }
+      case "streams":
+        return { _tag: "StreamsChanged", streams }
+      case "flows":
+        return { _tag: "FlowsChanged", flows }
+      case "targets":
+        return { _tag: "TargetsChanged", targets }
+      case "frontends":
+        return { _tag: "FrontendsChanged", frontends }
+      case "kernel":
+        return { _tag: "KernelChanged" }
+      case "stale":
+        return { _tag: "RulesSucceeded", call: 1_000_000 }
+    }
+  }
+)
+
+const outcomes = (command: LoadBalancer.Command): ReadonlyArray<LoadBalancer.Event> => {
+  switch (command._tag) {
+    case "ReadKernel":
+      return [
+        { _tag: "ReadSucceeded", call: command.call, snapshot: links },
+        { _tag: "ReadFailed", call: command.call, reason: "busy" }
+      ]
+    case "ApplyOperations":
+      return [
+        { _tag: "OperationsSucceeded", call: command.call },
+        { _tag: "OperationsFailed", call: command.call, reason: "busy" }
+      ]
+    case "ApplyRules":
+      return [
+        { _tag: "RulesSucceeded", call: command.call },
+        { _tag: "RulesFailed", call: command.call, reason: "busy" }
+      ]
+    case "ServeEndpoint":
+      return [
+        { _tag: "EndpointServed", call: command.call },
+        { _tag: "EndpointFailed", call: command.call, reason: "busy" }
+      ]
+    case "Cancel":
+      return []
+  }
+}
+
+machineLaws(LoadBalancer.machine, {
+  inputs: Arbitrary.Constant(settings),
+  events,
+  outcomes,
+  close: { event: { _tag: "CloseRequested" }, isClosed: LoadBalancer.isClosed },
+  invariant: ({ rules, lists }) =>
+    rules === undefined ||
+    rules.streams.every(({ identifiers }) => identifiers.length <= (lists.targets ?? []).length + 2)
+})

@@ -1,0 +1,324 @@
+/**
+ * Decides what the stateless load balancer of a conduit does, from what the NSP and the kernel say.
+ *
+ *     NSP lists ─▶ targets wanted ─▶ routes (plan against the kernel) ─▶ targets ready ─▶ rules ─▶ available
+ *     own frontend announced ─▶ endpoint served, streams in use; denounced ─▶ endpoint gone, streams dropped
+ *
+ * 1. Nothing is changed before every list of the NSP is known: what a predecessor left goes on working.
+ * 2. A target gets packets only while it is enabled and its routes and rules are seen in the kernel; they stay there
+ *    until the rules of nftables do not mention it any more.
+ * 3. The kernel is read after each change and every 10 s; what it lacks is done again.
+ * 4. The endpoint is served exactly while the frontend of this pod is announced.
+ * 5. The load balancer is available while the rules in force have a target in any stream.
+ */
+import { Equal, Schema } from "effect"
+import { ConduitKey, Flow, type Name, PortNat, Stream, Vip } from "../config/Model.ts"
+import { Target } from "../config/Target.ts"
+import * as Machine from "../Machine.ts"
+import * as Kernel from "../net/Kernel.ts"
+import * as Lists from "./Lists.ts"
+import * as Maglev from "./Maglev.ts"
+import { Ruleset } from "./Model.ts"
+import * as Offsets from "./Offsets.ts"
+import * as Routes from "./Routes.ts"
+import * as Wanted from "./Wanted.ts"
+
+export const Settings = Schema.Struct({
+  conduit: ConduitKey,
+  /** Names the frontend of this pod, and this load balancer to it. */
+  hostname: Schema.String,
+  /** The first mark that may be used. */
+  offsetStart: Schema.Natural,
+  /** What the names of the links to the proxies begin with. */
+  linkPrefix: Schema.NonEmptyString
+})
+export type Settings = typeof Settings.Type
+
+const KernelWork = Schema.TaggedUnion({
+  Idle: {},
+  /** `again` when this reading looks at what was just applied. */
+  Reading: { call: Machine.Call, again: Schema.Boolean },
+  Applying: { call: Machine.Call }
+})
+
+export const State = Schema.Struct({
+  settings: Settings,
+  lists: Lists.Lists,
+  offsets: Offsets.Offsets,
+  /** The targets that the last plan was made for. */
+  planned: Schema.Array(Routes.Target),
+  /** Those of them that the kernel routes to, by the last reading; absent before the first one. */
+  ready: Schema.optionalKey(Schema.Array(Schema.Natural)),
+  kernel: KernelWork,
+  /** When the kernel is to be read at the latest. */
+  readAt: Machine.Millis,
+  /** The rules in force; absent when unknown. */
+  rules: Schema.optionalKey(Ruleset),
+  applying: Schema.optionalKey(Schema.Struct({ call: Machine.Call, rules: Ruleset })),
+  /** Until then no rules are applied, because the last attempt failed. */
+  rulesAt: Schema.optionalKey(Machine.Millis),
+  endpoint: Schema.optionalKey(Schema.Struct({ call: Machine.Call, isServed: Schema.Boolean })),
+  endpointAt: Schema.optionalKey(Machine.Millis),
+  nextCall: Machine.Call,
+  closing: Schema.Boolean
+})
+export type State = typeof State.Type
+
+export const Event = Schema.TaggedUnion({
+  VipsChanged: { vips: Schema.Array(Vip) },
+  PortNatsChanged: { portNats: Schema.Array(PortNat) },
+  StreamsChanged: { streams: Schema.Array(Stream) },
+  FlowsChanged: { flows: Schema.Array(Flow) },
+  /** Enabled application targets of the conduit. */
+  TargetsChanged: { targets: Schema.Array(Target) },
+  FrontendsChanged: { frontends: Schema.Array(Schema.String) },
+  /** Links, addresses, rules or routes of the namespace changed. */
+  KernelChanged: {},
+  /** `Routes.relevant` suffices. */
+  ReadSucceeded: { call: Machine.Call, snapshot: Kernel.Snapshot },
+  ReadFailed: { call: Machine.Call, reason: Schema.String },
+  OperationsSucceeded: { call: Machine.Call },
+  OperationsFailed: { call: Machine.Call, reason: Schema.String },
+  RulesSucceeded: { call: Machine.Call },
+  RulesFailed: { call: Machine.Call, reason: Schema.String },
+  /** The endpoint listens and is registered, or will be as soon as there is a manager. */
+  EndpointServed: { call: Machine.Call },
+  EndpointFailed: { call: Machine.Call, reason: Schema.String },
+  CloseRequested: {}
+})
+export type Event = typeof Event.Type
+
+export const Command = Schema.TaggedUnion({
+  ReadKernel: { call: Machine.Call },
+  ApplyOperations: { call: Machine.Call, operations: Schema.Array(Kernel.Operation) },
+  /** Makes `Ruleset.script(before, after)` the rules in force; without `before` whatever they are is replaced. */
+  ApplyRules: { call: Machine.Call, before: Schema.optionalKey(Ruleset), after: Ruleset },
+  /** Serves the endpoint until it is cancelled. */
+  ServeEndpoint: { call: Machine.Call },
+  Cancel: { call: Machine.Call }
+})
+export type Command = typeof Command.Type
+
+export type Step = Machine.Step<State, Command>
+
+export const Input = Settings
+
+const settleMs = 100
+const retryMs = 1_000
+const verifyMs = 10_000
+const endpointRetryMs = 5_000
+
+const init = (settings: Settings, now: Machine.Millis): Step => [{
+  settings,
+  lists: Lists.none,
+  offsets: {},
+  planned: [],
+  kernel: { _tag: "Idle" },
+  readAt: now,
+  nextCall: 0,
+  closing: false
+}, []]
+
+const step = (state: State, event: Event | Machine.Woken, now: Machine.Millis): Step => {
+  switch (event._tag) {
+    case "VipsChanged":
+      return listed(state, { vips: event.vips }, now)
+    case "PortNatsChanged":
+      return listed(state, { portNats: event.portNats }, now)
+    case "StreamsChanged":
+      return listed(state, { streams: event.streams }, now)
+    case "FlowsChanged":
+      return listed(state, { flows: event.flows }, now)
+    case "TargetsChanged":
+      return listed(state, { targets: event.targets }, now)
+    case "FrontendsChanged":
+      return listed(state, { frontends: event.frontends }, now)
+    case "KernelChanged":
+      return settle(readBy(state, now + settleMs), now)
+    case "ReadSucceeded":
+      return readSucceeded(state, event.call, event.snapshot, now)
+    case "ReadFailed":
+    case "OperationsFailed":
+      return isKernelCall(state, event.call)
+        ? settle({ ...state, kernel: { _tag: "Idle" }, readAt: now + retryMs }, now)
+        : Machine.stay(state)
+    case "OperationsSucceeded":
+      return isKernelCall(state, event.call) ? read(state, true) : Machine.stay(state)
+    case "RulesSucceeded":
+      return rulesSucceeded(state, event.call, now)
+    case "RulesFailed":
+      return rulesFailed(state, event.call, now)
+    case "EndpointServed":
+      return state.endpoint?.call === event.call && !state.endpoint.isServed
+        ? [{ ...state, endpoint: { call: event.call, isServed: true } }, []]
+        : Machine.stay(state)
+    case "EndpointFailed":
+      return endpointFailed(state, event.call, now)
+    case "Woken":
+      return believe(state, Lists.settle(state.lists, now), now)
+    case "CloseRequested":
+      return state.closing ? Machine.stay(state) : settle({ ...state, closing: true }, now)
+  }
+}
+
+const wake = (state: State): Machine.Millis | undefined => {
+  const { applying, closing, endpoint, endpointAt, kernel, lists, readAt, rulesAt } = state
+  if (closing) return undefined
+  return Machine.earliest(
+    Lists.wake(lists),
+    endpoint === undefined ? endpointAt : undefined,
+    kernel._tag === "Idle" && Lists.isComplete(lists) ? readAt : undefined,
+    applying === undefined && Lists.isComplete(lists) ? rulesAt : undefined
+  )
+}
+
+/** Whether some stream has a target, which frontends wait for before they announce VIPs. */
+export const isAvailable = ({ closing, rules }: State): boolean =>
+  !closing && (rules?.streams.some(({ identifiers }) => identifiers.length > 0) ?? false)
+
+/** Whether the frontend of this pod is announced. */
+export const isAttracting = ({ lists, settings }: State): boolean =>
+  lists.frontends?.includes(settings.hostname) ?? false
+
+/** Whether nothing is under way and nothing will be. */
+export const isClosed = ({ applying, closing, endpoint, kernel }: State): boolean =>
+  closing && applying === undefined && endpoint === undefined && kernel._tag === "Idle"
+
+const listed = (state: State, change: Partial<Omit<Lists.Lists, "emptyAt">>, now: Machine.Millis): Step =>
+  state.closing ? Machine.stay(state) : believe(state, Lists.receive(state.lists, change, now), now)
+
+const believe = (state: State, lists: Lists.Lists, now: Machine.Millis): Step => {
+  if (lists === state.lists) return settle(state, now)
+  const { conduit, offsetStart } = state.settings
+  const offsets = lists.streams === state.lists.streams
+    ? state.offsets
+    : Offsets.assign(state.offsets, Wanted.streams(conduit, lists.streams ?? []), offsetStart)
+  const next = { ...state, lists, offsets }
+  return settle(isAttracting(next) === isAttracting(state) ? next : { ...next, readAt: now }, now)
+}
+
+const readSucceeded = (state: State, call: number, snapshot: Kernel.Snapshot, now: Machine.Millis): Step => {
+  const { kernel } = state
+  if (kernel._tag !== "Reading" || kernel.call !== call) return Machine.stay(state)
+  const idle: State = { ...state, kernel: { _tag: "Idle" }, readAt: Math.max(state.readAt, now) }
+  if (state.closing || !Lists.isComplete(state.lists)) return settle(idle, now)
+  const targets = Wanted.targets(given(state))
+  const operations = Routes.plan.plan({
+    targets,
+    keep: marksInUse(state),
+    linkPrefix: state.settings.linkPrefix,
+    serves: isAttracting(state)
+  }, snapshot)
+  const ready = targets.filter((target) => Routes.isReady(target, snapshot)).map(({ mark }) => mark)
+  const seen: State = { ...idle, planned: targets, ready }
+  if (operations.length === 0) return settle({ ...seen, readAt: laterReading(state, now, verifyMs) }, now)
+  // The kernel did not become what it was made: somebody else works on it, so leave some time.
+  if (kernel.again) return settle({ ...seen, readAt: now + retryMs }, now)
+  const applying: State = {
+    ...seen,
+    kernel: { _tag: "Applying", call: state.nextCall },
+    readAt: now + verifyMs,
+    nextCall: state.nextCall + 1
+  }
+  const [next, commands] = settle(applying, now)
+  return [next, [{ _tag: "ApplyOperations", call: state.nextCall, operations }, ...commands]]
+}
+
+const rulesSucceeded = (state: State, call: number, now: Machine.Millis): Step => {
+  const { applying, ...rest } = state
+  if (applying?.call !== call) return Machine.stay(state)
+  // Routes of marks that are not in use any more can go now.
+  return settle({ ...rest, rules: applying.rules, readAt: now }, now)
+}
+
+// What the kernel holds after a failed transaction is what it held before, but not if the answer was lost.
+const rulesFailed = (state: State, call: number, now: Machine.Millis): Step => {
+  const { applying, rules: _, ...rest } = state
+  return applying?.call === call ? settle({ ...rest, rulesAt: now + retryMs }, now) : Machine.stay(state)
+}
+
+const endpointFailed = (state: State, call: number, now: Machine.Millis): Step => {
+  const { endpoint, ...rest } = state
+  return endpoint?.call === call ? settle({ ...rest, endpointAt: now + endpointRetryMs }, now) : Machine.stay(state)
+}
+
+// Starts whatever the state asks for and nothing is under way for.
+const settle = (state: State, now: Machine.Millis): Step => {
+  const [one, first] = settleEndpoint(state, now)
+  if (one.closing || !Lists.isComplete(one.lists)) return [one, first]
+  const [two, second] = settleRules(one, now)
+  const [three, third] = settleKernel(two, now)
+  return [three, [...first, ...second, ...third]]
+}
+
+const settleEndpoint = (state: State, now: Machine.Millis): Step => {
+  const { endpoint, endpointAt, ...rest } = state
+  const isWanted = isAttracting(state) && !state.closing
+  if (!isWanted && endpoint !== undefined) return [rest, [{ _tag: "Cancel", call: endpoint.call }]]
+  if (!isWanted) return endpointAt === undefined ? Machine.stay(state) : [rest, []]
+  if (endpoint !== undefined || (endpointAt !== undefined && now < endpointAt)) {
+    return Machine.stay(state)
+  }
+  const call = state.nextCall
+  return [{ ...rest, endpoint: { call, isServed: false }, nextCall: call + 1 }, [{ _tag: "ServeEndpoint", call }]]
+}
+
+const settleRules = (state: State, now: Machine.Millis): Step => {
+  const { applying, rules, rulesAt, ...rest } = state
+  if (state.ready === undefined || applying !== undefined || (rulesAt !== undefined && now < rulesAt)) {
+    return Machine.stay(state)
+  }
+  const wanted = Wanted.rules(given(state), state.ready)
+  if (rules !== undefined && Equal.equals(rules, wanted)) {
+    return rulesAt === undefined ? Machine.stay(state) : [{ ...rest, rules }, []]
+  }
+  const call = state.nextCall
+  const before = rules === undefined ? {} : { rules }
+  return [
+    { ...rest, ...before, applying: { call, rules: wanted }, nextCall: call + 1 },
+    [{ _tag: "ApplyRules", call, ...(rules === undefined ? {} : { before: rules }), after: wanted }]
+  ]
+}
+
+const settleKernel = (state: State, now: Machine.Millis): Step => {
+  if (state.kernel._tag !== "Idle") return Machine.stay(state)
+  const isDue = state.readAt <= now || !Equal.equals(Wanted.targets(given(state)), state.planned)
+  return isDue ? read(state, false) : Machine.stay(state)
+}
+
+const read = (state: State, again: boolean): Step => {
+  const call = state.nextCall
+  return [
+    { ...state, kernel: { _tag: "Reading", call, again }, readAt: Number.MAX_SAFE_INTEGER, nextCall: call + 1 },
+    [{ _tag: "ReadKernel", call }]
+  ]
+}
+
+const readBy = (state: State, at: Machine.Millis): State => state.readAt <= at ? state : { ...state, readAt: at }
+
+// A change that came while the kernel was being read has asked for another reading.
+const laterReading = (state: State, now: Machine.Millis, inMs: number): Machine.Millis =>
+  Math.max(now + 1, Math.min(state.readAt, now + inMs))
+
+const isKernelCall = ({ kernel }: State, call: number): boolean => kernel._tag !== "Idle" && kernel.call === call
+
+const given = (state: State): Wanted.Given => ({
+  conduit: state.settings.conduit,
+  lists: state.lists,
+  offsets: state.offsets,
+  attracts: isAttracting(state)
+})
+
+/** The streams with more targets than can be served; they are left out. */
+export const oversized = ({ lists }: State): ReadonlyArray<Name> =>
+  (lists.streams ?? []).filter(({ maxTargets }) => maxTargets > Maglev.maxTargetsLimit).map(({ stream }) => stream)
+
+// Marks that packets may get from the rules in force or about to be.
+const marksInUse = ({ applying, rules }: State): ReadonlySet<number> | undefined =>
+  rules === undefined
+    ? undefined
+    : new Set([rules, applying?.rules].flatMap((each) =>
+      (each?.streams ?? []).flatMap(({ identifiers, offset }) => identifiers.map((identifier) => offset + identifier))
+    ))
+
+export const machine = Machine.make({ name: "loadbalancer", Input, State, Event, Command, init, step, wake })

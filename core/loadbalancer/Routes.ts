@@ -1,0 +1,156 @@
+/**
+ * Decides what the kernel needs so that a packet with the mark of a target reaches the target: per target and family a
+ * table of its own, named by the mark, with a default route via the target, and a rule from mark to table.
+ *
+ * 1. A route names the link on whose network the target lies; a target without such a link gets nothing.
+ * 2. A route is there before its rule, and a rule is gone before its route.
+ * 3. A new route forgets what the kernel knew of the neighbour: the address may have moved to another pod.
+ * 4. Ours are rules of priority 90 whose table is their mark, and routes of our protocol; nothing else is touched, but
+ *    for the links that connect the proxies.
+ *
+ * Source: Meridio `pkg/kernel/fwmark.go`. Ours: the fixed priority (the original lets the kernel count down, so that
+ * copies pile up), the link in the route, and the comparison with what is there.
+ */
+import { Schema } from "effect"
+import * as Cidr from "../net/Cidr.ts"
+import * as Ip from "../net/Ip.ts"
+import type * as Kernel from "../net/Kernel.ts"
+import * as Plan from "../Plan.ts"
+
+/** A target: its mark, and at most one address per family. */
+export const Target = Schema.Struct({ mark: Schema.Natural, ips: Schema.Array(Ip.Ip) })
+export type Target = typeof Target.Type
+
+export interface Desired {
+  readonly targets: ReadonlyArray<Target>
+  /** Marks that packets may still get, so that their rules and routes stay; undefined for any. */
+  readonly keep: ReadonlySet<number> | undefined
+  /** What the names of the links to the proxies begin with. */
+  readonly linkPrefix: string
+  /** Whether the load balancer serves; if not, the links are set down, so that proxies send elsewhere at once. */
+  readonly serves: boolean
+}
+
+/** After local traffic (0), before those of the frontend (100, 101). */
+export const priority = 90
+
+/** RTPROT_*: not used by anybody in iproute2's `rt_protos`. */
+export const protocol = 90
+
+/** The part of a namespace that the plan looks at. */
+export const relevant = (snapshot: Kernel.Snapshot): Kernel.Snapshot => ({
+  ...snapshot,
+  rules: snapshot.rules.filter(isOurRule),
+  routes: snapshot.routes.filter(isOurRoute)
+})
+
+/** Whether packets with the mark reach the target now. */
+export const isReady = (target: Target, observed: Kernel.Snapshot): boolean =>
+  target.ips.length > 0 && target.ips.every((ip) => {
+    const route = routeOf(target.mark, ip, observed)
+    return route !== undefined && observed.routes.some((other) => sameRoute(other, route))
+      && observed.rules.some((other) => sameRule(other, ruleOf(target.mark, Ip.family(ip))))
+  })
+
+const operations = (desired: Desired, before: Kernel.Snapshot): ReadonlyArray<Kernel.Operation> => {
+  const down = linksToSetDown(desired, before)
+  const observed: Kernel.Snapshot = {
+    ...before,
+    links: before.links.map((link) => down.includes(link.name) ? { ...link, up: false } : link)
+  }
+  const targets = desired.targets.toSorted((a, b) => a.mark - b.mark)
+  const wanted = targets.flatMap(({ ips, mark }) =>
+    ips.toSorted(Ip.compare).flatMap((ip) => {
+      const route = routeOf(mark, ip, observed)
+      return route === undefined ? [] : [{ ip, route, rule: ruleOf(mark, Ip.family(ip)) }]
+    })
+  )
+  const isKept = (mark: number): boolean => desired.keep === undefined || desired.keep.has(mark)
+  const isWanted = (rule: Kernel.Rule): boolean => wanted.some((other) => sameRule(other.rule, rule))
+  const stale = observed.rules.filter((rule) => isOurRule(rule) && !isKept(rule.table) && !isWanted(rule))
+  const staleRoutes = observed.routes.filter((route) =>
+    isOurRoute(route) && !isKept(route.table)
+    && !wanted.some((other) => sameIdentity(other.route, route))
+  )
+  return [
+    ...down.map((link) => ({ _tag: "SetLinkUp" as const, link, up: false })),
+    ...wanted.filter(({ route }) => !observed.routes.some((other) => sameRoute(other, route))).flatMap((
+      { ip, route }
+    ) => [
+      ...neighbours(ip, observed),
+      { _tag: "ReplaceRoute" as const, route }
+    ]),
+    ...wanted.filter(({ rule }) => !observed.rules.some((other) => sameRule(other, rule))).map(({ rule }) => ({
+      _tag: "AddRule" as const,
+      rule
+    })),
+    ...stale.toSorted(byTable).map((rule) => ({ _tag: "DeleteRule" as const, rule })),
+    ...staleRoutes.toSorted(byTable).map((route) => ({ _tag: "DeleteRoute" as const, route }))
+  ]
+}
+
+export const plan = Plan.make({ name: "loadbalancer", plan: operations })
+
+// A link that was set down has lost its IPv6 addresses, so it is not set up again: NSM replaces it.
+const linksToSetDown = ({ linkPrefix, serves }: Desired, { links }: Kernel.Snapshot): ReadonlyArray<string> =>
+  serves ? [] : links.filter(({ name, up }) => up && name.startsWith(linkPrefix)).map(({ name }) => name)
+
+const neighbours = (ip: Ip.Ip, observed: Kernel.Snapshot): ReadonlyArray<Kernel.Operation> =>
+  observed.neighbours.filter((neighbour) => neighbour.ip === ip && !neighbour.permanent).map(({ link }) => ({
+    _tag: "DeleteNeighbour",
+    link,
+    ip
+  }))
+
+// Of several links on the same network the last one counts: it is the newest, as links are listed by index.
+const routeOf = (mark: number, ip: Ip.Ip, observed: Kernel.Snapshot): Kernel.Route | undefined => {
+  const family = Ip.family(ip)
+  let best: Kernel.Address | undefined
+  for (const { name, up } of observed.links) {
+    if (!up) continue
+    for (const address of observed.addresses) {
+      if (address.link !== name || !Cidr.contains(Cidr.network(address.cidr), Cidr.host(ip))) continue
+      if (best === undefined || Cidr.length(address.cidr) >= Cidr.length(best.cidr)) best = address
+    }
+  }
+  return best === undefined ? undefined : {
+    family,
+    table: mark,
+    destination: Cidr.defaultRoute(family),
+    type: "unicast",
+    metric: family === "v4" ? 0 : 1024,
+    hops: [{ via: ip, link: best.link }],
+    protocol,
+    onlink: false
+  }
+}
+
+const ruleOf = (mark: number, family: Ip.Family): Kernel.Rule => ({
+  family,
+  priority,
+  table: mark,
+  mark,
+  foreign: false
+})
+
+const isOurRule = (rule: Kernel.Rule): boolean =>
+  rule.priority === priority && rule.mark === rule.table && rule.from === undefined && !rule.foreign
+
+const isOurRoute = (route: Kernel.Route): boolean => route.protocol === protocol
+
+const sameRule = (a: Kernel.Rule, b: Kernel.Rule): boolean =>
+  isOurRule(a) && a.family === b.family && a.table === b.table && a.mark === b.mark
+
+const sameIdentity = (a: Kernel.Route, b: Kernel.Route): boolean =>
+  a.family === b.family && a.table === b.table && a.destination === b.destination && a.metric === b.metric
+
+const sameRoute = (a: Kernel.Route, b: Kernel.Route): boolean => {
+  const [one, other] = [a.hops[0], b.hops[0]]
+  return sameIdentity(a, b) && a.type === b.type && a.protocol === b.protocol && a.hops.length === b.hops.length
+    && one?.via === other?.via && one?.link === other?.link
+}
+
+const byTable = (
+  a: { readonly family: Ip.Family; readonly table: number },
+  b: { readonly family: Ip.Family; readonly table: number }
+): number => a.table - b.table || (a.family === b.family ? 0 : a.family === "v4" ? -1 : 1)

@@ -1,0 +1,101 @@
+import { assert, describe, expect, it } from "@effect/vitest"
+import * as Cidr from "../net/Cidr.ts"
+import * as Maglev from "./Maglev.ts"
+import type { Ruleset as Rules } from "./Model.ts"
+import * as Ruleset from "./Ruleset.ts"
+
+const vips = [
+  { name: "vip-1", address: Cidr.unsafe("20.0.0.1/32") },
+  { name: "vip-2", address: Cidr.unsafe("2000::1/128") }
+]
+
+const example: Rules = {
+  vips: vips.map(({ address }) => address),
+  flows: [
+    {
+      name: "flow-1",
+      stream: { trench: "trench-a", conduit: "conduit-a", stream: "stream-1" },
+      vips,
+      sourceSubnets: [],
+      sourcePorts: [],
+      destinationPorts: [{ from: 0, to: 4_000 }, { from: 4_001, to: 5_000 }],
+      protocols: ["tcp", "udp"],
+      byteMatches: [],
+      priority: 1
+    },
+    {
+      name: "flow-2",
+      stream: { trench: "trench-a", conduit: "conduit-a", stream: "stream-2" },
+      vips: vips.slice(0, 1),
+      sourceSubnets: [Cidr.unsafe("192.0.2.0/24")],
+      sourcePorts: [],
+      destinationPorts: [{ from: 4_000, to: 4_000 }],
+      protocols: ["tcp"],
+      byteMatches: [{ protocol: "tcp", offset: 13, length: 1, mask: 2, value: 2 }],
+      priority: 10
+    }
+  ],
+  streams: [
+    { name: "stream-1", slots: 11, offset: 5_000, identifiers: [1, 2] },
+    { name: "stream-2", slots: 11, offset: 5_100, identifiers: [] }
+  ],
+  portNats: [{ port: 80, targetPort: 8_080, protocol: "udp", vips: vips.slice(0, 1) }]
+}
+
+describe("Ruleset", () => {
+  it("is the text in golden/example.nft", async () => {
+    await expect(Ruleset.script(undefined, example)).toMatchFileSnapshot("golden/example.nft")
+  })
+
+  it("does not depend on the order of anything", () => {
+    const permuted: Rules = {
+      vips: example.vips.toReversed(),
+      flows: example.flows.toReversed(),
+      streams: example.streams.toReversed().map((stream) => ({
+        ...stream,
+        identifiers: stream.identifiers.toReversed()
+      })),
+      portNats: example.portNats
+    }
+    assert.strictEqual(Ruleset.script(undefined, permuted), Ruleset.script(undefined, example))
+    assert.strictEqual(Ruleset.script(example, permuted).trim(), "")
+  })
+
+  it("changes only slots when a target comes or goes", () => {
+    const slots = Maglev.size(100)
+    const of = (count: number): Rules => ({
+      ...example,
+      streams: [{
+        name: "stream-1",
+        slots,
+        offset: 5_000,
+        identifiers: Array.from({ length: count }, (_, n) => n + 1)
+      }]
+    })
+    const script = Ruleset.script(of(100), of(99))
+    const [removed = "", added = "", ...rest] = script.trim().split("\n")
+    assert.deepStrictEqual(rest, [])
+    assert.match(removed, /^delete element inet sluice-lb slots-5000 \{ \d+(, \d+)* \}$/)
+    assert.match(added, /^add element inet sluice-lb slots-5000 \{ \d+ : 50\d\d(, \d+ : 50\d\d)* \}$/)
+    assert.isBelow(added.split(",").length, 350)
+    assert.notInclude(added, ": 5100")
+  })
+
+  it("installs no flow without VIPs, and none of an unknown stream", () => {
+    const [first] = example.flows
+    assert.isDefined(first)
+    const flows = [
+      { ...first, vips: [] },
+      { ...first, stream: { ...first.stream, stream: "unknown" } }
+    ]
+    const text = Ruleset.script(undefined, { ...example, flows })
+    assert.notMatch(text, /flows[46]-\d/)
+    assert.match(text, /chain flows4 \{\n {4}meta l4proto icmp goto icmp4\n {4}counter drop\n/)
+  })
+
+  it("marks each slot with the offset of the stream plus the identifier of the target", () => {
+    const marks = Ruleset.marks({ name: "s", slots: 101, offset: 5_000, identifiers: [1, 7] })
+    assert.strictEqual(marks.length, 101)
+    assert.deepStrictEqual(new Set(marks), new Set([5_001, 5_007]))
+  })
+})

@@ -1,0 +1,75 @@
+/** What the lists of the NSP ask for: the targets to route to, and the rules once some of them are ready. */
+import { type ConduitKey, sameConduit, type Stream } from "../config/Model.ts"
+import * as Target from "../config/Target.ts"
+import * as Cidr from "../net/Cidr.ts"
+import * as Ip from "../net/Ip.ts"
+import type { Lists } from "./Lists.ts"
+import * as Maglev from "./Maglev.ts"
+import type { Ruleset } from "./Model.ts"
+import type { Offsets } from "./Offsets.ts"
+import type * as Routes from "./Routes.ts"
+
+/** What the wishes depend on. */
+export interface Given {
+  readonly conduit: ConduitKey
+  readonly lists: Lists
+  readonly offsets: Offsets
+  /** Whether the streams are in use. */
+  readonly attracts: boolean
+}
+
+/** The streams of the conduit that fit. */
+export const streams = (conduit: ConduitKey, all: ReadonlyArray<Stream>): ReadonlyArray<Stream> =>
+  all.filter((stream) => sameConduit(stream, conduit) && stream.maxTargets <= Maglev.maxTargetsLimit)
+
+/** Enabled targets with a usable identifier, by mark; of several with the same one the first by address. */
+export const targets = ({ attracts, conduit, lists, offsets }: Given): ReadonlyArray<Routes.Target> => {
+  const byMark = new Map<number, Routes.Target>()
+  for (const target of attracts ? lists.targets ?? [] : []) {
+    const { stream } = target
+    const identifier = Target.identifier(target)
+    if (target.status !== "enabled" || identifier === undefined) continue
+    if (stream === undefined || !sameConduit(stream, conduit)) continue
+    const range = offsets[stream.stream]
+    if (range === undefined || identifier > range.maxTargets) continue
+    const mark = range.offset + identifier
+    const ips = addresses(target.ips)
+    const other = byMark.get(mark)
+    if (ips.length > 0 && (other === undefined || ips.join() < other.ips.join())) byMark.set(mark, { mark, ips })
+  }
+  return [...byMark.values()].toSorted((a, b) => a.mark - b.mark)
+}
+
+/** The rules when packets may go to the ready ones of the wanted targets. */
+export const rules = (given: Given, ready: ReadonlyArray<number>): Ruleset => {
+  const { attracts, conduit, lists, offsets } = given
+  const wanted = new Set(targets(given).map(({ mark }) => mark))
+  const identifiers = (offset: number, maxTargets: number): ReadonlyArray<number> =>
+    ready.filter((mark) => wanted.has(mark) && mark > offset && mark <= offset + maxTargets).map((mark) =>
+      mark - offset
+    )
+  return {
+    vips: (lists.vips ?? []).map(({ address }) => address),
+    flows: attracts
+      ? (lists.flows ?? []).filter(({ stream, vips }) => sameConduit(stream, conduit) && vips.length > 0)
+      : [],
+    streams: attracts
+      ? Object.entries(offsets).map(([name, { maxTargets, offset }]) => ({
+        name,
+        slots: Maglev.size(maxTargets),
+        offset,
+        identifiers: identifiers(offset, maxTargets)
+      }))
+      : [],
+    portNats: lists.portNats ?? []
+  }
+}
+
+// The lowest address of each family.
+const addresses = (texts: ReadonlyArray<string>): ReadonlyArray<Ip.Ip> => {
+  const all = texts.flatMap((text) => {
+    const parsed = Cidr.parse(text)
+    return parsed._tag === "Success" ? [Cidr.ip(parsed.success)] : []
+  }).toSorted(Ip.compare)
+  return Ip.families.flatMap((family) => all.find((ip) => Ip.family(ip) === family) ?? [])
+}
