@@ -3,7 +3,7 @@
  * about connections, and who offers which service. Values are plain; absent lists are empty, never missing, so two
  * connections can be compared as they are. `shells/nsm/Wire.ts` translates to the messages of the api repository.
  */
-import { Schema } from "effect"
+import { Schema, SchemaGetter } from "effect"
 import { Millis } from "../Machine.ts"
 import * as Cidr from "../net/Cidr.ts"
 import * as Ip from "../net/Ip.ts"
@@ -99,11 +99,21 @@ export type Context = typeof Context.Type
 /** The empty context, to be spread. */
 export const emptyContext: Context = { ip: emptyIp, mtu: 0, dns: [], extra: {} }
 
+/**
+ * A bearer's token: whoever reads it may act for its owner. It lives in memory and on the wire of NSM only: every
+ * encoding of a value that holds one (recordings, state files, logs) leaves it empty, which counts as no token yet.
+ * No decision depends on it, so a recording replays without it; each hop signs anew.
+ */
+export const Token = Schema.String.pipe(Schema.decodeTo(Schema.String, {
+  decode: SchemaGetter.passthrough(),
+  encode: SchemaGetter.transform(() => "")
+}))
+
 /** One hop of the way of a request. The token lets the next hop act for this one until `expiresAt`. */
 export const PathSegment = Schema.Struct({
   name: Schema.String,
   id: Schema.String,
-  token: Schema.String,
+  token: Token,
   expiresAt: Schema.optionalKey(Millis),
   metrics: Labels
 })
@@ -175,7 +185,7 @@ export const ConnectionEvent = Schema.Struct({
 export type ConnectionEvent = typeof ConnectionEvent.Type
 
 /** A pattern for one path segment; empty parts match everything. */
-export const SegmentPattern = Schema.Struct({ name: Schema.String, id: Schema.String, token: Schema.String })
+export const SegmentPattern = Schema.Struct({ name: Schema.String, id: Schema.String, token: Token })
 export type SegmentPattern = typeof SegmentPattern.Type
 
 /** Which connections a monitor wants. */
