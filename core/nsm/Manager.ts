@@ -156,7 +156,11 @@ const enter = (
   freshId: string
 ): Result.Result<Model.Connection, string> =>
   Result.flatMap(Path.enter({ name: settings.name, freshId }, connection), (entered) => {
-    if (entered.path.index !== 1) return Result.fail("a request needs a path with the segment of the client")
+    if (entered.path.index !== 1) {
+      return Result.fail(
+        `a request needs a path of one segment, the client's, under another name than the manager's "${settings.name}"`
+      )
+    }
     const known = Table.get(circuits, Model.clientId(entered))
     return Result.succeed(known === undefined ? entered : Path.rename(known.id, entered))
   })
