@@ -22,28 +22,28 @@ const veth = (name: string): Kernel.Link => ({
 export const interfaces = ["eth0", "lb-1", "lb-2", "lb-3", "tg-1", "tg-2"] as const
 
 /** Addresses at the proxy's end of the interfaces, in the order in which they appear. */
-export const ownAddresses: ReadonlyArray<readonly [link: string, cidr: Cidr.Cidr]> = [
+const ownAddresses: ReadonlyArray<readonly [link: string, cidr: Cidr.Cidr]> = [
   ["eth0", Cidr.unsafe("10.0.0.2/24")],
   ["lb-1", Cidr.unsafe("172.16.0.31/24")],
   ["lb-1", Cidr.unsafe("fd00::31/64")],
   ["lb-2", Cidr.unsafe("172.16.0.32/24")]
 ]
 
+/** The addresses of the node, and two rules that others need. */
+export const setup: ReadonlyArray<Kernel.Operation> = [
+  ...ownAddresses.map(([link, cidr]): Kernel.Operation => ({ _tag: "AddAddress", link, cidr })),
+  {
+    _tag: "AddRule",
+    rule: { family: "v4", priority: 100, table: 7, from: Cidr.unsafe("20.0.0.1/32"), foreign: false }
+  },
+  {
+    _tag: "AddRule",
+    rule: { family: "v4", priority: 200, table: 1, from: Cidr.unsafe("20.0.0.9/32"), mark: 3, foreign: false }
+  }
+]
+
 /** The node as the proxy's first process finds it. */
-export const baseline: Kernel.Snapshot = KernelModel.applyAll(
-  { ...Kernel.empty, links: interfaces.map(veth) },
-  [
-    ...ownAddresses.map(([link, cidr]): Kernel.Operation => ({ _tag: "AddAddress", link, cidr })),
-    {
-      _tag: "AddRule",
-      rule: { family: "v4", priority: 100, table: 7, from: Cidr.unsafe("20.0.0.1/32"), foreign: false }
-    },
-    {
-      _tag: "AddRule",
-      rule: { family: "v4", priority: 200, table: 1, from: Cidr.unsafe("20.0.0.9/32"), mark: 3, foreign: false }
-    }
-  ]
-)
+export const baseline: Kernel.Snapshot = KernelModel.applyAll({ ...Kernel.empty, links: interfaces.map(veth) }, setup)
 
 /** A wish in short form. */
 export interface Wish {
@@ -177,17 +177,21 @@ const troubles: ReadonlyArray<Kernel.Operation> = [
   }
 ]
 
-const disturbances = Arbitrary.array(
-  Arbitrary.map(
-    Arbitrary.schema(Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: troubles.length - 1 }))),
-    (index) => troubles.slice(index, index + 1)
+/** What others may do to the node between two plans. */
+export const disturbances: Arbitrary.Arbitrary<ReadonlyArray<Kernel.Operation>> = Arbitrary.map(
+  Arbitrary.array(
+    Arbitrary.map(
+      Arbitrary.schema(Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: troubles.length - 1 }))),
+      (index) => troubles.slice(index, index + 1)
+    ),
+    { maxLength: 4 }
   ),
-  { maxLength: 4 }
+  (chosen) => chosen.flat()
 )
 
 /** What may be found: what an earlier proxy left, disturbed. */
 export const observations: Arbitrary.Arbitrary<Kernel.Snapshot> = Arbitrary.map(
   Arbitrary.all({ earlier: desires, trouble: disturbances }),
   ({ earlier, trouble }) =>
-    KernelModel.applyAll(KernelModel.applyAll(baseline, Routes.plan(earlier, baseline)), trouble.flat())
+    KernelModel.applyAll(KernelModel.applyAll(baseline, Routes.plan(earlier, baseline)), trouble)
 )
