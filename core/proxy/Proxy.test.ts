@@ -1,4 +1,4 @@
-import { assert } from "@effect/vitest"
+import { assert, describe, it } from "@effect/vitest"
 import { Arbitrary, Schema } from "effect"
 import { machineLaws } from "../../property-tests/laws/MachineLaws.ts"
 import { Cidr, Kernel } from "../net/index.ts"
@@ -284,4 +284,23 @@ machineLaws(Proxy.machine, {
     }
   },
   close: { event: { _tag: "CloseRequested" }, isClosed: ({ phase }) => phase._tag === "Closed" }
+})
+
+describe("Convergence", () => {
+  const [reading] = Convergence.init(settings)
+
+  it("reads the kernel again when it changed while it was being read", () => {
+    const [noticed] = Convergence.step(reading, { _tag: "ReasonNoticed" }, 0)
+    const [, commands] = Convergence.step(noticed, { _tag: "Planned", call: 0, operations: [] }, 0)
+    assert.deepStrictEqual(commands, [{ _tag: "ObserveKernel", call: 1 }])
+  })
+
+  it("pauses before it tries operations again that did not help", () => {
+    const [applying, first] = Convergence.step(reading, { _tag: "Planned", call: 0, operations }, 0)
+    assert.deepStrictEqual(first, [{ _tag: "ApplyOperations", call: 1, operations }])
+    const [again] = Convergence.step(applying, { _tag: "ApplyFailed", call: 1, reason: "ENETUNREACH" }, 0)
+    const [pausing, none] = Convergence.step(again, { _tag: "Planned", call: 2, operations }, 10)
+    assert.deepStrictEqual(none, [])
+    assert.strictEqual(Convergence.wake(pausing), settings.applyRetryMs)
+  })
 })

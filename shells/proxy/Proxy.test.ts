@@ -124,13 +124,14 @@ const world = Effect.gen(function*() {
 })
 type World = Effect.Success<typeof world>
 
+const without = (id: string) => (all: ReadonlyArray<Nsm.Connection>) => all.filter((one) => one.id !== id)
+
 /** A load balancer: an endpoint that takes the addresses it is given. Its connections end up in the reference. */
 const loadBalancer = ({ folder, manager }: World, namespace: string, name: string) =>
   Effect.gen(function*() {
     const scope = yield* Scope.make()
     yield* Effect.addFinalizer(() => Scope.close(scope, Exit.void))
     const connections = yield* Ref.make<ReadonlyArray<Nsm.Connection>>([])
-    const without = (id: string) => (all: ReadonlyArray<Nsm.Connection>) => all.filter((one) => one.id !== id)
     yield* Scope.provide(scope)(Endpoint.serve({
       name,
       services: [{ name: "conduit-a.t.red", payload: "ETHERNET", matches: [] }],
