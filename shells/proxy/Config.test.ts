@@ -5,6 +5,8 @@ import * as Config from "./Config.ts"
 
 const read = (env: Settings.Environment) => Result.getOrThrow(Settings.decode(Config.settings, env))
 
+const mac = (env: Settings.Environment) => Config.ofMachine(read(env)).mac
+
 describe("The settings of the proxy", () => {
   it("have Meridio's defaults", () => {
     assert.deepInclude(read({}), {
@@ -52,7 +54,6 @@ describe("The settings of the proxy", () => {
   })
 
   it("give each (trench, conduit, node) a hardware address of its own, the same in every process", () => {
-    const mac = (env: Settings.Environment) => Config.ofMachine(read(env)).mac
     assert.strictEqual(mac({ NSM_HOST: "a" }), mac({ NSM_HOST: "a", NSM_NAME: "another-pod" }))
     const all = [
       mac({}),
