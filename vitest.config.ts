@@ -4,9 +4,10 @@ export default defineConfig({
   cacheDir: ".cache/vite",
   test: {
     include: ["core/**/*.test.ts", "shells/**/*.test.ts", "property-tests/**/*.test.ts"],
-    // Two projects in one run: everything that needs the machine (namespaces, BIRD, sockets) is slow and root-only.
+    // Programs log as in production; only the logs of a failed test are worth reading.
     testTimeout: 30_000,
     hookTimeout: 60_000,
-    pool: "forks"
+    pool: "forks",
+    silent: "passed-only"
   }
 })
