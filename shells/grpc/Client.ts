@@ -30,6 +30,11 @@ export interface Options {
   readonly keepaliveTimeoutMs?: number
   /** Calls wait for a connection until their deadline instead of failing at once. Default: false. */
   readonly waitForReady?: boolean
+  /**
+   * How long calls wait for a connection before they fail with UNAVAILABLE, also when a server accepts connections and
+   * never answers. Default: until their deadline.
+   */
+  readonly dialTimeoutMs?: number
   /** Sent with each call, made anew for each call, for example a token. */
   readonly metadata?: Effect.Effect<Metadata, GrpcError.GrpcError>
   /** Further options of grpc-js. */
@@ -118,6 +123,7 @@ interface Prepared {
 }
 
 const prepare = (
+  channel: grpc.Client,
   client: Options,
   definition: Definition.Definition,
   name: string,
@@ -126,7 +132,10 @@ const prepare = (
   Effect.gen(function*() {
     const method = definition.methods[name]
     if (method === undefined) return yield* GrpcError.error("Unimplemented", `${definition.fullName} has no ${name}`)
-    const metadata = new grpc.Metadata({ waitForReady: call.waitForReady ?? client.waitForReady ?? false })
+    const deadline = call.timeoutMs === undefined ? undefined : Date.now() + call.timeoutMs
+    const waitForReady = call.waitForReady ?? client.waitForReady ?? false
+    if (waitForReady && client.dialTimeoutMs !== undefined) yield* dial(channel, client.target, client.dialTimeoutMs)
+    const metadata = new grpc.Metadata({ waitForReady })
     const common = client.metadata === undefined ? {} : yield* client.metadata
     for (const [key, value] of Object.entries({ ...common, ...call.metadata })) metadata.set(key, value)
     return {
@@ -134,8 +143,19 @@ const prepare = (
       serialize: Definition.toBuffer(method.requestType),
       deserialize: (bytes) => method.responseType.decode(bytes),
       metadata,
-      options: call.timeoutMs === undefined ? {} : { deadline: Date.now() + call.timeoutMs }
+      options: deadline === undefined ? {} : { deadline }
     }
+  })
+
+/** Waits until the channel is connected. */
+const dial = (channel: grpc.Client, target: string, timeoutMs: number): Effect.Effect<void, GrpcError.GrpcError> =>
+  Effect.callback((resume) => {
+    channel.waitForReady(Date.now() + timeoutMs, (error) =>
+      resume(
+        error === undefined
+          ? Effect.void
+          : Effect.fail(GrpcError.error("Unavailable", `no connection to ${target} within ${timeoutMs} ms`))
+      ))
   })
 
 const callOn = (channel: grpc.Client, client: Options): Client["call"] => {
@@ -152,7 +172,7 @@ const callOn = (channel: grpc.Client, client: Options): Client["call"] => {
     options: CallOptions = {}
   ): Effect.Effect<unknown, GrpcError.GrpcError> {
     return Effect.flatMap(
-      prepare(client, definition, method, options),
+      prepare(channel, client, definition, method, options),
       (prepared) =>
         Effect.callback<unknown, GrpcError.GrpcError>((resume) => {
           const { path, serialize, deserialize } = prepared
@@ -191,14 +211,15 @@ const streamOn = (channel: grpc.Client, client: Options): Client["stream"] => {
       const { metadata, options } = prepared
       return channel.makeServerStreamRequest(path, serialize, deserialize, request, metadata, options)
     }
-    const opened = Effect.acquireRelease(
-      Effect.map(prepare(client, definition, method, options), start),
-      (call) =>
-        Effect.sync(() => {
-          // Cancelling emits an error when nobody listens any more, which would end the process.
-          call.on("error", () => undefined)
-          call.cancel()
-        })
+    const opened = Effect.flatMap(
+      prepare(channel, client, definition, method, options),
+      (prepared) =>
+        Effect.acquireRelease(Effect.sync(() => start(prepared)), (call) =>
+          Effect.sync(() => {
+            // Cancelling emits an error when nobody listens any more, which would end the process.
+            call.on("error", () => undefined)
+            call.cancel()
+          }))
     )
     return Stream.unwrap(Effect.map(opened, (call) =>
       NodeStream.fromReadable<unknown, GrpcError.GrpcError>({

@@ -152,6 +152,33 @@ it.live("without a server a call fails at once, or waits until its deadline when
     assert.strictEqual((yield* Effect.flip(patient)).code, GrpcError.Code.DeadlineExceeded)
   }))
 
+it.live("waiting for a connection ends with the dial timeout, also at a server that accepts and stays silent", () =>
+  Effect.gen(function*() {
+    const path = yield* folder
+    yield* Effect.acquireRelease(
+      Effect.callback<ReturnType<typeof createServer>>((resume) => {
+        const server = createServer().listen(`${path}/silent.sock`, () => resume(Effect.succeed(server)))
+      }),
+      (server) => Effect.sync(() => server.close())
+    )
+    for (const name of ["nobody", "silent"]) {
+      const client = yield* Client.make({
+        target: `unix://${path}/${name}.sock`,
+        waitForReady: true,
+        dialTimeoutMs: 80
+      })
+      const calls = [
+        client.call(TapDefinition, "open", stream, { timeoutMs: 60_000 }),
+        Stream.runDrain(client.stream(TapDefinition, "watch", stream))
+      ]
+      for (const call of calls) {
+        const error = yield* Effect.flip(Effect.asVoid(call))
+        assert.strictEqual(error.code, GrpcError.Code.Unavailable)
+        assert.include(error.details, `${name}.sock within 80 ms`)
+      }
+    }
+  }))
+
 it.live("a stopping server lets calls finish, ends streams and removes its socket", () =>
   Effect.gen(function*() {
     const path = `${yield* folder}/tap.sock`

@@ -16,7 +16,7 @@ const source = `
     mode: Settings.entry("DEMO_MODE", Settings.Text, "", "Mode.")
   })
   Process.runMain(Process.program({
-    name: "demo", summary: "Shows.", serviceId: "Meridio-demo", settings, graceMs: 300,
+    name: "demo", summary: "Shows.", serviceId: "Meridio-demo", settings, graceMs: ({ port }) => port === 7 ? 300 : 60_000,
     validate: ({ port }) => port === 9 ? ["DEMO_PORT must not be 9"] : [],
     main: ({ mode }) => Effect.gen(function*() {
       yield* Effect.addFinalizer(() => Effect.logInfo("closed"))

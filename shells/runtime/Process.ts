@@ -54,7 +54,7 @@ export interface Program<T extends Settings.Table, E> {
   /** What is wrong with settings that are right one by one. Each sentence names the variable and the remedy. */
   readonly validate?: (settings: Settings.Values<T>) => ReadonlyArray<string>
   /** How long the program may drain after a signal. Default: 20 s, below the 30 s of Kubernetes. */
-  readonly graceMs?: number
+  readonly graceMs?: number | ((settings: Settings.Values<T>) => number)
   /** Builds everything in its scope and ends when the work is done or `shutdownRequested` is. */
   readonly main: (settings: Settings.Values<T>) => Effect.Effect<void, E, Scope.Scope | Health.Health>
 }
@@ -109,6 +109,7 @@ const runProgram = async <T extends Settings.Table, E>(program: Program<T, E>, w
   }
   const configured = Log.levelOf(program.logLevel?.(settings.success) ?? "DEBUG")
   const control: Log.Switch = { level: configured }
+  const { graceMs = 20_000 } = program
   const main = Effect.gen(function*() {
     yield* Effect.logInfo("Configuration read", Settings.encode(program.settings, settings.success))
     yield* Effect.scoped(program.main(settings.success))
@@ -119,7 +120,7 @@ const runProgram = async <T extends Settings.Table, E>(program: Program<T, E>, w
   return supervised(main, {
     control,
     configured,
-    graceMs: program.graceMs ?? 20_000,
+    graceMs: typeof graceMs === "number" ? graceMs : graceMs(settings.success),
     logger: Log.make(program.serviceId, control, world.out)
   })
 }

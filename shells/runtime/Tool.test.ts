@@ -9,13 +9,14 @@ const call = (
     Effect.sync(() => {
       world.out(`${String(options["seed"])} ${words.join()}`)
       return 3
-    })
+    }),
+  more: Pick<Tool.Tool<Error>, "onSignal"> = {}
 ) =>
   Effect.promise(async () => {
     const lines: { out: Array<string>; err: Array<string> } = { out: [], err: [] }
     const world: World = { env: {}, out: (text) => lines.out.push(text), err: (text) => lines.err.push(text) }
     const options = { seed: { type: "string", default: "1" } } as const
-    const command = Tool.tool({ name: "try", summary: "Tries.", usage: "Usage: sluice try", options, main })
+    const command = Tool.tool({ name: "try", summary: "Tries.", usage: "Usage: sluice try", options, main, ...more })
     return { code: await command.run(argv, world), ...lines }
   })
 
@@ -55,5 +56,15 @@ describe("Tool", () => {
       )
       assert.strictEqual((yield* call([], main)).code, 129)
       assert.isTrue(closed)
+    }))
+
+  it.live("a tool that is meant to be ended by a signal may call that a success", () =>
+    Effect.gen(function*() {
+      const begun = yield* Deferred.make<void>()
+      yield* Effect.forkChild(
+        Effect.andThen(Deferred.await(begun), Effect.sync(() => process.kill(process.pid, "SIGHUP")))
+      )
+      const main = () => Effect.andThen(Deferred.succeed(begun, undefined), Effect.never)
+      assert.strictEqual((yield* call([], main, { onSignal: () => 0 })).code, 0)
     }))
 })

@@ -24,11 +24,13 @@ export interface Tool<E> {
   readonly usage: string
   /** As `node:util` parseArgs wants them; `--help` comes by itself. */
   readonly options: ParseArgsOptionsConfig
+  /** The exit code after a signal, for a tool that is meant to be ended by one. Default: 128 plus its number. */
+  readonly onSignal?: (arguments_: Arguments) => number | undefined
   /** The result is the exit code. A failure is printed by its message, with code 1. */
   readonly main: (arguments_: Arguments, world: Process.World) => Effect.Effect<number, E, Scope.Scope>
 }
 
-/** The subcommand that runs a tool. A signal interrupts it, closes its scope and ends with 128 plus its number. */
+/** The subcommand that runs a tool. A signal interrupts it and closes its scope. */
 export const tool = <E>(tool: Tool<E>): Process.Command => ({
   name: tool.name,
   summary: tool.summary,
@@ -67,7 +69,7 @@ const runTool = <E>(tool: Tool<E>, parsed: Arguments, world: Process.World): Pro
   )
   let code = 1
   const interrupt = (_signal: string, number: number) => {
-    code = 128 + number
+    code = tool.onSignal?.(parsed) ?? 128 + number
     fiber.interruptUnsafe()
   }
   process.on("SIGINT", interrupt).on("SIGTERM", interrupt).on("SIGHUP", interrupt)

@@ -32,6 +32,8 @@ export interface Options {
   /** Path of the network namespace that gets the interfaces. Default: the one of this process. */
   readonly namespace?: string
   readonly naming: Naming
+  /** How long a call waits for a connection to the manager. Default: until its own limit. */
+  readonly dialTimeoutMs?: number
   /** How long one call may take, waiting for the manager to come up included. */
   readonly requestTimeoutMs: number
   /** The longest that the manager may keep a connection without a refresh. */
@@ -90,7 +92,12 @@ const make = (options: Options) =>
   Effect.gen(function*() {
     const scope = yield* Effect.scope
     const channel = yield* Effect.mapError(
-      Grpc.make({ target: options.manager, waitForReady: true, maxBackoffMs: 1_000 }),
+      Grpc.make({
+        target: options.manager,
+        waitForReady: true,
+        maxBackoffMs: 1_000,
+        ...(options.dialTimeoutMs === undefined ? {} : { dialTimeoutMs: options.dialTimeoutMs })
+      }),
       Peer.fromGrpc
     )
     const netns = yield* Effect.mapError(netnsOf(options.namespace), unreadable)

@@ -65,6 +65,7 @@ export type Settings = Env.Values<typeof settings>
 export const validate = (settings: Settings): ReadonlyArray<string> => {
   const positive = {
     MERIDIO_TIMEOUT: settings.timeoutMs,
+    MERIDIO_DIAL_TIMEOUT: settings.dialTimeoutMs,
     MERIDIO_NSP_ENTRY_TIMEOUT: settings.entryTimeoutMs,
     MERIDIO_MAX_TOKEN_LIFETIME: settings.maxTokenLifetimeMs,
     MERIDIO_GRPC_MAX_BACKOFF: settings.maxBackoffMs,

@@ -47,8 +47,8 @@ export const command = Process.program({
   settings: Config.settings,
   validate: Config.validate,
   logLevel: ({ logLevel }) => logLevel,
-  // Two steps of draining, unregister and disconnect, with the default timeout, and a little more.
-  graceMs: 35_000,
+  // The machine drains in two steps, unregister and disconnect, and a little more; then sockets and channels close.
+  graceMs: ({ timeoutMs }) => 2 * timeoutMs + 5_000,
   main: (settings) =>
     Effect.provide(
       serve(settings),
@@ -56,6 +56,7 @@ export const command = Process.program({
         name: settings.name,
         manager: settings.nsmSocket,
         naming: "Counter",
+        dialTimeoutMs: settings.dialTimeoutMs,
         requestTimeoutMs: settings.timeoutMs,
         maxTokenLifetimeMs: settings.maxTokenLifetimeMs
       })
