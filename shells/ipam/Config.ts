@@ -69,6 +69,12 @@ export const settings = Settings.table({
     30_000,
     "Silence after which the connection to the NSP is probed."
   ),
+  probeTimeoutMs: Settings.entry(
+    ["IPAM_GRPC_PROBE_RPC_TIMEOUT", "GRPC_PROBE_RPC_TIMEOUT"],
+    Settings.DurationMs,
+    1_000,
+    "Limit of one probe of the own port."
+  ),
   maxBackoffMs: Settings.entry(
     ["IPAM_GRPC_MAX_BACKOFF", "GRPC_MAX_BACKOFF"],
     Settings.DurationMs,
@@ -91,7 +97,8 @@ export const settings = Settings.table({
     "IPAM_GARBAGE_COLLECTION_THRESHOLD",
     Settings.DurationMs,
     2_400_000,
-    "How long a lease lives without being renewed."
+    "How long a lease lives without being renewed; at least 15m. Above the interval in which clients renew: 5m for"
+      + " proxies of Sluice, a fifth of the shortest token lifetime for those of Meridio."
   )
 })
 export type Values = Settings.Values<typeof settings>
@@ -127,11 +134,11 @@ export const validate = (values: Values): ReadonlyArray<string> =>
     const suffix = family === "v4" ? "IPV4" : "IPV6"
     const length = Cidr.length(prefix)
     const isSound = Cidr.family(prefix) === family && length < conduitLength && conduitLength < nodeLength
-      && nodeLength < Ip.bits(family)
+      && nodeLength < Ip.bits(family) - 1
     return isSound ? [] : [
       `IPAM_PREFIX_${suffix}=${prefix}, IPAM_CONDUIT_PREFIX_LENGTH_${suffix}=${conduitLength} and `
       + `IPAM_NODE_PREFIX_LENGTH_${suffix}=${nodeLength} do not fit: write ${suffix} lengths that grow from prefix `
-      + `to conduit to node and stay below ${Ip.bits(family)}`
+      + `to conduit to node and stay below ${Ip.bits(family) - 1}`
     ]
   }).concat(
     values.sweep && values.sweepIntervalMs < 1
@@ -139,11 +146,26 @@ export const validate = (values: Values): ReadonlyArray<string> =>
       : []
   )
 
+/**
+ * The shortest lease that cannot take addresses from living clients: three times what proxies let pass between two
+ * renewals (NSM_BRIDGE_IP_RENEW_INTERVAL), so that two may fail.
+ */
+const shortestLeaseMs = 900_000
+
+/** What is not done as configured, and why. */
+export const notices = ({ leaseMs, sweep }: Values): ReadonlyArray<string> =>
+  sweep && leaseMs < shortestLeaseMs
+    ? [
+      `IPAM_GARBAGE_COLLECTION_THRESHOLD=${leaseMs}ms would take addresses from clients that renew every 5m: `
+      + "15m is used; or set IPAM_GARBAGE_COLLECTION_ENABLED=false"
+    ]
+    : []
+
 /** The settings of the machine. */
 export const toMachine = (values: Values): Model.Settings => ({
   trench: values.trench,
   pools: pools(values),
   sweep: values.sweep,
   sweepIntervalMs: Math.round(values.sweepIntervalMs),
-  leaseMs: Math.round(values.leaseMs)
+  leaseMs: Math.max(shortestLeaseMs, Math.round(values.leaseMs))
 })

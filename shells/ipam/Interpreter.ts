@@ -9,9 +9,13 @@ import * as Store from "./Store.ts"
 export const make = (replies: Replies<Model.Answer>): Perform<Ipam.Event, Ipam.Command, Sqlite> => (command, send) => {
   switch (command._tag) {
     case "Persist":
-      return Effect.match(Store.persist(command.changes), {
-        onSuccess: () => send({ _tag: "PersistSucceeded", call: command.call }),
-        onFailure: ({ message }) => send({ _tag: "PersistFailed", call: command.call, reason: message })
+      return Effect.matchEffect(Store.persist(command.changes), {
+        onSuccess: () => Effect.sync(() => send({ _tag: "PersistSucceeded", call: command.call })),
+        onFailure: ({ message }) =>
+          Effect.andThen(
+            Effect.logError("Leases cannot be stored; requests are refused until they can", { reason: message }),
+            Effect.sync(() => send({ _tag: "PersistFailed", call: command.call, reason: message }))
+          )
       })
     case "Reply":
       return replies.answer(command.reply, command.answer)

@@ -1,6 +1,6 @@
 /** The IPAM of a trench. */
 import { Effect, Stream } from "effect"
-import { Ipam, type Model } from "../../core/ipam/index.ts"
+import { Ipam, type Model, Notices } from "../../core/ipam/index.ts"
 import { ConfigurationManagerDefinition } from "../../proto/gen/api/nsp/v1/configurationmanager.ts"
 import * as Client from "../grpc/Client.ts"
 import * as Health from "../grpc/Health.ts"
@@ -8,7 +8,6 @@ import * as Server from "../grpc/Server.ts"
 import * as Process from "../runtime/Process.ts"
 import * as Replies from "../runtime/Replies.ts"
 import * as Runner from "../runtime/Runner.ts"
-import * as Sqlite from "../storage/Sqlite.ts"
 import * as Config from "./Config.ts"
 import * as Interpreter from "./Interpreter.ts"
 import * as Service from "./Service.ts"
@@ -30,11 +29,12 @@ const main = (values: Config.Values) =>
     })
     yield* health.track("NSPCli", nsp.ready)
 
-    const entries = yield* Store.load
-    yield* Effect.logInfo("Leases loaded", { leases: entries.length, file: values.dataSource })
+    const input = { settings: Config.toMachine(values), entries: yield* Store.load }
+    yield* Effect.logInfo("Leases loaded", { leases: input.entries.length, file: values.dataSource })
+    for (const notice of [...Config.notices(values), ...Notices.notices(input)]) yield* Effect.logWarning(notice)
     const replies = Replies.make<Model.Answer>()
     const ipam = yield* Runner.start(Ipam.machine, {
-      input: { settings: Config.toMachine(values), entries },
+      input,
       perform: Interpreter.make(replies)
     })
     yield* Effect.forkScoped(watchConduits(nsp, values.trench, ipam.send))
@@ -42,13 +42,14 @@ const main = (values: Config.Values) =>
       address: `:${values.port}`,
       services: [Service.make(ipam.send, replies), Health.service(health)]
     })
-    yield* health.set("IPAM", true)
+    const own = { service: "IPAM", address: `localhost:${server.port}`, timeoutMs: values.probeTimeoutMs }
+    yield* Effect.forkScoped(Health.selfProbe(own))
     yield* Effect.logInfo("Serving", { address: server.target })
 
     yield* Process.shutdownRequested
     ipam.send({ _tag: "CloseRequested" })
     yield* Stream.runDrain(Stream.takeUntil(ipam.changes, Ipam.isClosed))
-  }).pipe(Effect.provide(Sqlite.layer(Store.options(values.dataSource))))
+  }).pipe(Effect.provide(Store.layer({ file: values.dataSource, trench: values.trench })))
 
 const watchConduits = (nsp: Client.Client, trench: string, send: (event: Ipam.Event) => void) =>
   nsp.stream(ConfigurationManagerDefinition, "watchConduit", {

@@ -12,7 +12,9 @@ export const make = (send: (event: Ipam.Event) => void, replies: Replies<Model.A
     Effect.suspend(() => {
       const family = families[child.subnet?.ipFamily ?? IPFamily.IPV4]
       if (family === undefined) {
-        return GrpcError.error("InvalidArgument", `subnet.ipFamily=${child.subnet?.ipFamily}: write IPV4 or IPV6`)
+        return tag === "ReleaseRequested"
+          ? Effect.succeed<Model.Answer>({ _tag: "Released" })
+          : Effect.fail(GrpcError.error("Unknown", `subnet.ipFamily=${child.subnet?.ipFamily}: write IPV4 or IPV6`))
       }
       let reply: number | undefined
       return replies.ask((number) => {

@@ -1,47 +1,121 @@
-/** The leases on disk: one row per lease, one transaction per batch of changes. */
-import { Effect, Schema } from "effect"
+/**
+ * The leases on disk: one row per lease, one transaction per batch of changes.
+ *
+ * What lies at the path decides what is opened:
+ *
+ *     nothing, or our own ──▶ opened
+ *     Meridio's IPAM ───────▶ its leases are copied, so that an update keeps every address; its table stays as it was
+ *     any other database ───▶ left alone; the leases are kept in `<path>.sluice`
+ *     no database, or none that can be written ──▶ SqliteError
+ */
+import { Effect, Layer, Schema } from "effect"
+import type { Scope } from "effect"
+import { existsSync } from "node:fs"
+import { DatabaseSync } from "node:sqlite"
 import { Model } from "../../core/ipam/index.ts"
 import { Cidr, Ip } from "../../core/net/index.ts"
 import * as Sqlite from "../storage/Sqlite.ts"
 
-/**
- * The store in a file. A file of Meridio's IPAM (table `prefixes`) is taken over with its leases, so that an update
- * keeps every address; there, rows point to their parents, and the family is that of the address.
- */
-export const options = (file: string): Sqlite.Options => ({
-  file,
-  applicationId: 0x736c7502,
-  adopt: (tables) => tables.every((table) => table === "prefixes"),
-  migrations: [`
-    CREATE TABLE lease (
-      family TEXT NOT NULL,
-      level INTEGER NOT NULL,
-      conduit TEXT NOT NULL,
-      node TEXT NOT NULL,
-      child TEXT NOT NULL,
-      network TEXT NOT NULL,
-      touched_at REAL NOT NULL,
-      PRIMARY KEY (family, level, conduit, node, child)
-    ) WITHOUT ROWID;
-    CREATE TABLE IF NOT EXISTS prefixes (
-      id TEXT PRIMARY KEY, name TEXT, cidr TEXT, parent_id TEXT, updated_at DATETIME, expirable NUMERIC
-    );
-    INSERT OR IGNORE INTO lease
-    WITH RECURSIVE known (id, level, conduit, node, child, cidr, updated_at) AS (
-      SELECT id, 0, '', '', '', cidr, updated_at FROM prefixes WHERE parent_id = ''
-      UNION ALL
-      SELECT p.id, k.level + 1,
-        CASE k.level WHEN 0 THEN p.name ELSE k.conduit END,
-        CASE k.level WHEN 1 THEN p.name ELSE k.node END,
-        CASE k.level WHEN 2 THEN p.name ELSE k.child END,
-        p.cidr, p.updated_at
-      FROM prefixes p JOIN known k ON p.parent_id = k.id WHERE k.level < 3
+export interface Place {
+  readonly file: string
+  /** Whose leases are taken over from a file of Meridio's. */
+  readonly trench: string
+}
+
+export const layer = (place: Place): Layer.Layer<Sqlite.Sqlite, Sqlite.SqliteError> =>
+  Layer.effect(Sqlite.Sqlite, open(place))
+
+/** Opens the store and tells the log where the leases come from, if that is not as expected. */
+export const open = ({ file, trench }: Place): Effect.Effect<Sqlite.Store, Sqlite.SqliteError, Scope.Scope> =>
+  Effect.gen(function*() {
+    const found = yield* look(file)
+    switch (found._tag) {
+      case "Ours":
+        return yield* Sqlite.open({ file, applicationId, migrations: [create] })
+      case "Meridio": {
+        const migrations = [`${create}; ${copyFrom(found.columns, trench)}`]
+        const store = yield* Sqlite.open({ file, applicationId, migrations, adopt: () => true })
+        yield* Effect.logInfo("The leases of Meridio's IPAM were taken over; its own table stays as it was", { file })
+        return store
+      }
+      case "Foreign": {
+        const fresh = `${file}.sluice`
+        yield* Effect.logWarning(`${file} is a database of another program; the leases are kept in ${fresh}`, {
+          tables: found.tables
+        })
+        return yield* Sqlite.open({ file: fresh, applicationId, migrations: [create] })
+      }
+    }
+  })
+
+const applicationId = 0x736c7502
+
+// The key begins with the path, so that releasing one lease does not read the others.
+const create = `
+  CREATE TABLE lease (
+    family TEXT NOT NULL,
+    conduit TEXT NOT NULL,
+    node TEXT NOT NULL,
+    child TEXT NOT NULL,
+    level INTEGER NOT NULL,
+    network TEXT NOT NULL,
+    touched_at REAL NOT NULL,
+    PRIMARY KEY (family, conduit, node, child, level)
+  ) WITHOUT ROWID`
+
+// There, a row points to its parent, the trench of a family is `<trench>-<family number>`, and a time may be missing.
+const copyFrom = (columns: ReadonlyArray<string>, trench: string): string => {
+  const roots = [0, 1].map((family) => `'${trench.replaceAll("'", "''")}-${family}'`).join(", ")
+  const renewed = columns.includes("updated_at") ? "p.updated_at" : "NULL"
+  return `
+  INSERT OR IGNORE INTO lease
+  WITH RECURSIVE known (id, level, conduit, node, child, cidr, updated_at) AS (
+    SELECT p.id, 0, '', '', '', p.cidr, ${renewed} FROM prefixes p WHERE p.parent_id = '' AND p.id IN (${roots})
+    UNION ALL
+    SELECT p.id, k.level + 1,
+      CASE k.level WHEN 0 THEN p.name ELSE k.conduit END,
+      CASE k.level WHEN 1 THEN p.name ELSE k.node END,
+      CASE k.level WHEN 2 THEN p.name ELSE k.child END,
+      p.cidr, ${renewed}
+    FROM prefixes p JOIN known k ON p.parent_id = k.id WHERE k.level < 3
+  )
+  SELECT CASE instr(cidr, ':') WHEN 0 THEN 'v4' ELSE 'v6' END, conduit, node, child, level, cidr,
+    1000 * COALESCE(NULLIF(MAX(unixepoch(updated_at), 0), 0), unixepoch('now'))
+  FROM known`
+}
+
+type Found =
+  | { readonly _tag: "Ours" }
+  | { readonly _tag: "Meridio"; readonly columns: ReadonlyArray<string> }
+  | { readonly _tag: "Foreign"; readonly tables: ReadonlyArray<string> }
+
+const Mark = Schema.Struct({ application_id: Schema.Int })
+const Columns = Schema.Array(Schema.Struct({ table: Schema.String, column: Schema.String }))
+
+// What cannot be looked at is opened as ours, which then fails with the reason.
+const look = (file: string): Effect.Effect<Found> =>
+  Effect.orElseSucceed(Effect.try({ try: () => existsSync(file) ? inspect(file) : ours, catch: String }), () => ours)
+
+const ours: Found = { _tag: "Ours" }
+
+const inspect = (file: string): Found => {
+  const database = new DatabaseSync(file, { timeout: 1000 })
+  try {
+    const mark = Schema.decodeUnknownSync(Mark)(database.prepare("PRAGMA application_id").get())
+    const rows = Schema.decodeUnknownSync(Columns)(
+      database.prepare(`SELECT m.name AS "table", c.name AS "column" FROM sqlite_schema m, pragma_table_info(m.name) c
+        WHERE m.type = 'table' AND m.name NOT LIKE 'sqlite_%'`).all()
     )
-    SELECT CASE instr(cidr, ':') WHEN 0 THEN 'v4' ELSE 'v6' END, level, conduit, node, child, cidr,
-      1000 * COALESCE(NULLIF(MAX(unixepoch(updated_at), 0), 0), unixepoch('now'))
-    FROM known;
-    DROP TABLE prefixes`]
-})
+    const tables = [...new Set(rows.map(({ table }) => table))]
+    if (mark.application_id === applicationId || tables.length === 0) return ours
+    const columns = rows.map(({ column }) => column)
+    const isMeridio = tables.join() === "prefixes"
+      && ["id", "name", "cidr", "parent_id"].every((column) => columns.includes(column))
+    return isMeridio ? { _tag: "Meridio", columns } : { _tag: "Foreign", tables }
+  } finally {
+    database.close()
+  }
+}
 
 const Row = Schema.Struct({
   family: Ip.Family,
@@ -83,12 +157,15 @@ const write = (store: Sqlite.Store, change: Model.Change): Effect.Effect<number,
     case "SaveEntry": {
       const { family, network, path: [conduit = "", node = "", child = ""], path, touchedAt } = change.entry
       const sql = "INSERT OR REPLACE INTO lease VALUES (?, ?, ?, ?, ?, ?, ?)"
-      return store.run(sql, family, path.length, conduit, node, child, network, touchedAt)
+      return store.run(sql, family, conduit, node, child, path.length, network, touchedAt)
     }
-    case "DeleteEntry": {
-      const names = ["conduit", "node", "child"].slice(0, change.path.length).map((name) => ` AND ${name} = ?`).join("")
-      const sql = `DELETE FROM lease WHERE family = ? AND level >= ?${names}`
-      return store.run(sql, change.family, change.path.length, ...change.path)
-    }
+    case "DeleteEntry":
+      return store.run(deletion(change.path.length), change.family, ...change.path, change.path.length)
   }
 }
+
+/** The statement that deletes an entry of a level and what lies below it. */
+export const deletion = (level: number): string =>
+  `DELETE FROM lease WHERE family = ?${
+    ["conduit", "node", "child"].slice(0, level).map((name) => ` AND ${name} = ?`).join("")
+  } AND level >= ?`
