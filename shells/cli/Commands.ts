@@ -44,6 +44,10 @@ export const commands: { readonly [name: string]: Subcommand } = {
     summary: "Ambassador of a target: opens streams of external traffic for the application beside it.",
     load: () => import("../tapa/Main.ts")
   },
+  "spiffe-dev": {
+    summary: "Gives SPIFFE identities on this machine, for tests and laptops only.",
+    load: () => import("../spiffe/dev/Main.ts")
+  },
   target: {
     summary: "Opens, closes and watches streams at the ambassador of a target.",
     load: () => import("../target/Main.ts")

@@ -23,6 +23,8 @@ export interface Call {
   readonly peer: string
   /** When the caller stops waiting, in milliseconds since the Unix epoch; undefined if never. */
   readonly deadline: number | undefined
+  /** The certificate (DER) that the credentials of the server accepted; undefined in plain text. */
+  readonly certificate: () => Buffer | undefined
 }
 
 type Handler<D extends Definition.Definition, K extends keyof D["methods"], R> = K extends Definition.UnaryNames<D>
@@ -224,7 +226,12 @@ const describe = (call: grpc.ServerUnaryCall<unknown, unknown> | grpc.ServerWrit
     if (typeof value === "string") metadata[key] = value
   }
   const deadline = Number(call.getDeadline())
-  return { metadata, peer: call.getPeer(), deadline: Number.isFinite(deadline) ? deadline : undefined }
+  return {
+    metadata,
+    peer: call.getPeer(),
+    deadline: Number.isFinite(deadline) ? deadline : undefined,
+    certificate: () => call.getAuthContext().sslPeerCertificate?.raw
+  }
 }
 
 const toStatus = (cause: Cause.Cause<GrpcError.GrpcError>): { readonly code: number; readonly details: string } => {
