@@ -13,10 +13,15 @@ const of = <Input, State, Event extends Machine.Tagged, Command extends Machine.
 
 /** The machines that programs run, by the name in their recordings. */
 const machines: Record<string, () => Promise<Replay>> = {
+  frontend: async () => of(await import("../../core/frontend/Frontend.ts")),
   ipam: async () => of(await import("../../core/ipam/Ipam.ts")),
+  loadbalancer: async () => of(await import("../../core/loadbalancer/LoadBalancer.ts")),
   "nsm-client": async () => of(await import("../../core/nsm/Client.ts")),
+  "nsm-endpoint": async () => of(await import("../../core/nsm/Host.ts")),
+  "nsm-registration": async () => of(await import("../../core/nsm/Registration.ts")),
   nsmgr: async () => of(await import("../../core/nsm/Manager.ts")),
   "nsp-registry": async () => of(await import("../../core/nsp/Registry.ts")),
+  proxy: async () => of(await import("../../core/proxy/Proxy.ts")),
   tapa: async () => of(await import("../../core/tapa/Ambassador.ts"))
 }
 
