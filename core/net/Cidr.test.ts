@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Result } from "effect"
+import { Result, Schema } from "effect"
 import * as Cidr from "./Cidr.ts"
 import * as Ip from "./Ip.ts"
 
@@ -27,6 +27,16 @@ describe("Cidr", () => {
       assert.isTrue(Result.isFailure(parsed) && parsed.failure.includes(JSON.stringify(text)))
     }
   )
+
+  it.each([
+    [Cidr.Cidr, "a canonical CIDR, for example 20.0.0.1/32 or 2000::/64"],
+    [Schema.toCodecJson(Cidr.Cidr), "a canonical CIDR, for example 20.0.0.1/32 or 2000::/64"],
+    [Ip.Ip, "a canonical IP address, for example 20.0.0.1 or 2000::1"],
+    [Schema.toCodecJson(Ip.Ip), "a canonical IP address, for example 20.0.0.1 or 2000::1"]
+  ])("says by example what is expected where a value does not fit", (schema, expected) => {
+    const decoded = Schema.decodeUnknownResult(Schema.Struct({ it: schema }))({ it: "20.0.0.01" })
+    assert.isTrue(Result.isFailure(decoded) && decoded.failure.message.includes(`Expected ${expected}`))
+  })
 
   it.prop("an address survives the way through its integer", [Ip.Ip], ([ip]) => {
     assert.strictEqual(Ip.fromBigInt(Ip.family(ip), Ip.toBigInt(ip)), ip)

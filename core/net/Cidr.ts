@@ -15,7 +15,6 @@ const isCidr = (u: unknown): u is Cidr => {
 }
 
 export const Cidr = Schema.declare(isCidr, {
-  identifier: "Cidr",
   expected: "a canonical CIDR, for example 20.0.0.1/32 or 2000::/64",
   toCodecJson: () =>
     Schema.link<Cidr>()(Schema.String, {

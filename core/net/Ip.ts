@@ -26,7 +26,6 @@ const isIp = (u: unknown): u is Ip => {
 const Byte = Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 255 }))
 
 export const Ip = Schema.declare(isIp, {
-  identifier: "Ip",
   expected: "a canonical IP address, for example 20.0.0.1 or 2000::1",
   toCodecJson: () =>
     Schema.link<Ip>()(Schema.String, {

@@ -6,7 +6,7 @@
  *       timeoutMs: Settings.entry("MERIDIO_TIMEOUT", Settings.DurationMs, 15_000, "Limit of one attempt."),
  *       nspPort: Settings.entry(["MERIDIO_NSP_SERVICE_PORT", "NSP_SERVICE_PORT"], Settings.Int, 7778, "Port of the NSP.")
  *     })
- *     export type Settings = Settings.Values<typeof settings>
+ *     export type Config = Settings.Values<typeof settings>
  *
  * 1. Names are tried in order; the first one that is set counts, even if it is empty.
  * 2. The default applies only when no name is set.
