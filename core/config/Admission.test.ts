@@ -224,6 +224,19 @@ describe("Admission", () => {
       "DNS"
     ],
     [
+      "a hold time beyond BGP's 16 bits",
+      gateway({ bgp: { ...bgp, "hold-time": "65536s" } }),
+      "Gateway red/g: spec.bgp.hold-time",
+      "65535s"
+    ],
+    [
+      "a BFD multiplier beyond 8 bits",
+      gateway({ bgp: { ...bgp, bfd: { switch: true, "min-tx": "1s", "min-rx": "1s", multiplier: 256 } } }),
+      "Gateway red/g: spec.bgp.bfd.multiplier",
+      "1 to 255"
+    ],
+    ["the name of BIRD's own session", gateway({}, "BFD"), "Gateway red/BFD: metadata.name", "lower-case"],
+    [
       "a gateway name too long for BIRD",
       gateway({}, "g".repeat(61)),
       `Gateway red/${"g".repeat(61)}: metadata.name`,
@@ -231,9 +244,15 @@ describe("Admission", () => {
     ]
   ])("refuses %s", (_, changed, start, part) => isOne(wrong(changed), start, part))
 
+  it("makes the address of a gateway canonical, as BIRD wants it", () => {
+    const { deployments } = Result.getOrThrow(Manifest.read([trench, gateway({ address: "2000:0::00A" })]))
+    assert.deepStrictEqual(deployments[0]?.configuration.gateways.map(({ address }): string => address), ["2000::a"])
+  })
+
   it("refuses a VIP in flows of two known conduits, and only then", () => {
     const second = [stream("s2", { conduit: "d" }), flow("f2", { stream: "s2" })]
     isOne(wrong(conduit("d"), ...second), "Flow red/f2: spec.vips is \"v4\"", "Flow f of conduit c")
+    assert.deepStrictEqual(wrong(...second), [])
     assert.deepStrictEqual(wrong(flow("f2", { stream: "unknown" })), [])
     assert.deepStrictEqual(wrong(stream("s2"), flow("f2", { stream: "s2" })), [])
   })

@@ -105,6 +105,7 @@ const pairs = <A>(
 
 const attractor = (spec: Resource.Of<"Attractor">["spec"], report: Report): void => {
   if (spec.composites.length > 1) report("spec.composites", spec.composites, "name one conduit; more are not supported")
+  if (spec.interface === undefined) return
   const { "ipv4-prefix": v4, "ipv6-prefix": v6, "network-attachments": attachments, "nsm-vlan": vlan, type } =
     spec.interface
   const path = "spec.interface"

@@ -152,7 +152,7 @@ const pods = (
   { name, spec }: Resource.Of<"Attractor">,
   attachments: ReadonlyArray<Resource.Of<"NetworkAttachmentDefinition">>
 ): ReadonlyArray<AttractorPods> =>
-  external(spec.interface, attachments).map((one) => ({
+  (spec.interface === undefined ? [] : external(spec.interface, attachments)).map((one) => ({
     name,
     replicas: spec.replicas ?? 1,
     conduits: spec.composites,
@@ -161,7 +161,7 @@ const pods = (
 
 /** The interface; none if it is incomplete, which admission has refused. */
 const external = (
-  spec: Resource.Of<"Attractor">["spec"]["interface"],
+  spec: NonNullable<Resource.Of<"Attractor">["spec"]["interface"]>,
   attachments: ReadonlyArray<Resource.Of<"NetworkAttachmentDefinition">>
 ): ReadonlyArray<ExternalInterface> => {
   if (spec.type === "network-attachment") {

@@ -132,9 +132,9 @@ const shared = (resources: ReadonlyArray<Resource.Resource>): ReadonlyArray<Prob
   return problems
 }
 
-/** An attractor owns its VIPs and conduits; a conduit owns the VIPs of its flows, if it is known. */
+/** An attractor owns its VIPs and conduits; a conduit that exists owns the VIPs of its flows. */
 const claims = (resources: ReadonlyArray<Resource.Resource>): ReadonlyArray<Claim> => {
-  const conduits = new Map(
+  const parents = new Map(
     resources.map((one) => [
       id(one._tag, one.namespace, one.trench, one.name),
       one._tag === "Stream" ? one.spec.conduit : undefined
@@ -148,7 +148,9 @@ const claims = (resources: ReadonlyArray<Resource.Resource>): ReadonlyArray<Clai
       return [...all(by, owner, "spec.vips", by.spec.vips), ...all(by, owner, "spec.composites", by.spec.composites)]
     }
     if (by._tag !== "Flow") return []
-    const conduit = conduits.get(id("Stream", by.namespace, by.trench, by.spec.stream)) ?? ""
-    return conduit === "" ? [] : all(by, `conduit ${conduit}`, "spec.vips", by.spec.vips)
+    const conduit = parents.get(id("Stream", by.namespace, by.trench, by.spec.stream))
+    return !parents.has(id("Conduit", by.namespace, by.trench, conduit))
+      ? []
+      : all(by, `conduit ${conduit}`, "spec.vips", by.spec.vips)
   })
 }

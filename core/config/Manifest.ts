@@ -36,8 +36,13 @@ export interface Manifest {
 export const read = (
   documents: ReadonlyArray<unknown>,
   inForce: ReadonlyArray<Resource> = []
+): Result.Result<Manifest, ReadonlyArray<Problem>> => judge(Reading.read(documents), inForce)
+
+/** Judges objects from wherever they come. */
+export const judge = (
+  { ignored, problems, resources }: Reading.Reading,
+  inForce: ReadonlyArray<Resource> = []
 ): Result.Result<Manifest, ReadonlyArray<Problem>> => {
-  const { ignored, problems, resources } = Reading.read(documents)
   // Objects that could not be read would look absent to the rules between objects: first things first.
   const all = problems.length > 0 ? [...problems, ...resources.flatMap(Admission.check)] : [
     ...resources.flatMap(Admission.check),

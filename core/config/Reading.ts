@@ -7,7 +7,7 @@
  */
 import { Result, Schema, SchemaIssue } from "effect"
 import * as Problem from "./Problem.ts"
-import { Metadata, Resource } from "./Resource.ts"
+import { Metadata, Resource, WholeAttractor } from "./Resource.ts"
 
 /** What the documents hold. */
 export interface Reading {
@@ -22,13 +22,19 @@ const groups: { readonly [group: string]: ReadonlyArray<string> } = {
   "k8s.cni.cncf.io": ["v1"]
 }
 
+/**
+ * How much the documents say: everything that their author has to, or only what an NSP serves (`served`; an attractor
+ * then needs no interface).
+ */
+export type Extent = "everything" | "served"
+
 /** Reads all documents. */
-export const read = (documents: ReadonlyArray<unknown>): Reading => {
+export const read = (documents: ReadonlyArray<unknown>, extent: Extent = "everything"): Reading => {
   const resources: Array<Resource> = []
   const ignored: Array<string> = []
   const problems: Array<Problem.Problem> = []
   for (const [index, document] of documents.flatMap(items).entries()) {
-    const one = object(withoutNulls(document), index)
+    const one = object(withoutNulls(document), index, extent)
     resources.push(...one.resources)
     ignored.push(...one.ignored)
     problems.push(...one.problems)
@@ -53,7 +59,7 @@ const isNamespaced = Schema.is(Schema.Struct({ namespace: Schema.String }))
 const items = (document: unknown): ReadonlyArray<unknown> =>
   document === null || document === undefined ? [] : isList(document) ? document.items.flatMap(items) : [document]
 
-const object = (document: unknown, index: number): Reading => {
+const object = (document: unknown, index: number, extent: Extent): Reading => {
   const envelope = decodeEnvelope(document)
   if (Result.isFailure(envelope)) {
     const nameless = { kind: "document", namespace: "-", name: `number ${index + 1}` }
@@ -66,7 +72,7 @@ const object = (document: unknown, index: number): Reading => {
     namespace: isNamespaced(metadata) ? metadata.namespace : "default",
     name: isNamed(metadata) ? metadata.name : `number ${index + 1}`
   }
-  const decode = Object.hasOwn(groups, group) ? decoderOf(kind) : undefined
+  const decode = Object.hasOwn(groups, group) ? decoderOf(kind, extent) : undefined
   if (decode === undefined || (kind === "NetworkAttachmentDefinition") !== (group === "k8s.cni.cncf.io")) {
     return { resources: [], problems: [], ignored: [`${apiVersion} ${kind} ${reference.namespace}/${reference.name}`] }
   }
@@ -106,7 +112,12 @@ const decoders: { readonly [Kind in Resource["_tag"]]: Decode } = {
   NetworkAttachmentDefinition: Schema.decodeUnknownResult(Resource.cases.NetworkAttachmentDefinition, strict)
 }
 
-const decoderOf = (kind: string): Decode | undefined => Object.entries(decoders).find(([known]) => known === kind)?.[1]
+const wholeAttractor: Decode = Schema.decodeUnknownResult(WholeAttractor, strict)
+
+const decoderOf = (kind: string, extent: Extent): Decode | undefined =>
+  kind === "Attractor" && extent === "everything"
+    ? wholeAttractor
+    : Object.entries(decoders).find(([known]) => known === kind)?.[1]
 
 const formatIssue = SchemaIssue.makeFormatterStandardSchemaV1({
   leafHook: (issue) => {
@@ -123,7 +134,8 @@ const formatIssue = SchemaIssue.makeFormatterStandardSchemaV1({
 
 type Path = ReadonlyArray<PropertyKey>
 
-const problemsOf = (
+/** The mistakes that a decoder found, with the values as they stand in `root`. */
+export const problemsOf = (
   reference: Problem.Reference,
   root: unknown,
   issue: SchemaIssue.Issue,
@@ -155,7 +167,8 @@ const valueAt = (root: unknown, path: Path): unknown => {
 
 const lowerFirst = (text: string): string => text.slice(0, 1).toLowerCase() + text.slice(1)
 
-const withoutNulls = (value: unknown): unknown =>
+/** Members of objects that are null are absent. */
+export const withoutNulls = (value: unknown): unknown =>
   Array.isArray(value) ? value.map(withoutNulls) : isObject(value)
     ? Object.fromEntries(
       Object.entries(value).filter(([, member]) => member !== null && member !== undefined).map((

@@ -14,7 +14,7 @@ import { ByteMatch, IpFamily, Name, PortRange, Protocol, Uint32 } from "./Model.
 import * as Ports from "./Ports.ts"
 
 /** Decodes a text by a parser whose failure is a sentence for people. */
-const text = <T>(to: Schema.Codec<T>, parse: (text: string) => Result.Result<T, string>) =>
+export const text = <T>(to: Schema.Codec<T>, parse: (text: string) => Result.Result<T, string>) =>
   Schema.String.check(Schema.makeFilter((text) => {
     const parsed = parse(text)
     return Result.isFailure(parsed) ? parsed.failure : undefined
@@ -159,6 +159,15 @@ export const Metadata = Schema.Struct({
 
 const common = { namespace: Name, name: Name, trench: optional(Schema.String) }
 
+/** An Attractor as its author writes it: with the interface of its pods. */
+export const WholeAttractor = Schema.TaggedStruct("Attractor", { ...common, spec: AttractorSpec })
+
+/** `spec` of an Attractor whose pods are somebody else's business, as for an NSP that reads its ConfigMap. */
+const ServedAttractorSpec = Schema.Struct({
+  ...AttractorSpec.fields,
+  interface: optional(AttractorSpec.fields.interface)
+})
+
 /** One object; the tag is its kind. */
 export const Resource = Schema.TaggedUnion({
   Trench: { ...common, spec: TrenchSpec },
@@ -166,7 +175,7 @@ export const Resource = Schema.TaggedUnion({
   Stream: { ...common, spec: StreamSpec },
   Flow: { ...common, spec: FlowSpec },
   Vip: { ...common, spec: VipSpec },
-  Attractor: { ...common, spec: AttractorSpec },
+  Attractor: { ...common, spec: ServedAttractorSpec },
   Gateway: { ...common, spec: GatewaySpec },
   NetworkAttachmentDefinition: { ...common, spec: NetworkAttachmentSpec }
 })

@@ -48,6 +48,7 @@ const fields = (resource: Resource): ReadonlyArray<Field> => {
     case "Stream":
       return [trench, { path: "spec.max-targets", value: resource.spec["max-targets"] ?? defaultMaxTargets }]
     case "Attractor": {
+      if (resource.spec.interface === undefined) return [trench]
       const { name: _, type = "nsm-vlan", ...external } = resource.spec.interface
       return [
         trench,

@@ -1,5 +1,6 @@
 /** The configured objects, their manifests, the entries of the target registry, and the syntax of Go's settings. */
 export * as ByteMatches from "./ByteMatches.ts"
+export * as ConfigMap from "./ConfigMap.ts"
 export * as Deployment from "./Deployment.ts"
 export * as GoSyntax from "./GoSyntax.ts"
 export * as Manifest from "./Manifest.ts"

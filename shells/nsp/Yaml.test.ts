@@ -16,6 +16,37 @@ describe("Yaml", () => {
     ])
   })
 
+  it("keeps the source text of scalars, and knows null from its text", () => {
+    const text = "a: 5000\nb: '5'\nc: 0x10\nd: 010\ne: true\nf: 1.10\ng: null\nh: ~\ni:\nj: 'null'\nk: [~, 1_000]\n"
+    assert.deepStrictEqual(Yaml.sources("f", text), {
+      value: {
+        a: "5000",
+        b: "5",
+        c: "0x10",
+        d: "010",
+        e: "true",
+        f: "1.10",
+        g: null,
+        h: null,
+        i: null,
+        j: "null",
+        k: [null, "1_000"]
+      }
+    })
+    for (const empty of ["", "# nothing\n", "null\n"]) {
+      assert.deepStrictEqual(Yaml.sources("f", empty), { value: null })
+    }
+  })
+
+  it.each([["a: 1\na: 2", "unique"], ["a: 1\n---\nb: 2", "2 documents"], ["a: [", "flow"]])(
+    "names the mistake where one document with unique keys is expected: %j",
+    (text, part) => {
+      const document = Yaml.sources("data.flows", text)
+      assert.isTrue("problem" in document && document.problem.startsWith("data.flows: "))
+      assert.include("problem" in document ? document.problem.toLowerCase() : "", part)
+    }
+  )
+
   it.each([
     ["a: [", "flow"],
     ["a: 'x", "quote"],

@@ -3,7 +3,7 @@
  * lets through, which is in most manifests of network attachments: a quoted text over several lines, of which some are
  * indented no deeper than its key.
  */
-import { parseAllDocuments } from "yaml"
+import { type DocumentOptions, parseAllDocuments, type ParseOptions, type SchemaOptions } from "yaml"
 
 /** A document, or what is wrong with it, with file and line. */
 export type Document = { readonly value: unknown } | { readonly problem: string }
@@ -16,8 +16,21 @@ export const parse = (file: string, text: string): ReadonlyArray<Document> => {
   return indented === text ? documents : read(file, indented)
 }
 
-const read = (file: string, text: string): ReadonlyArray<Document> =>
-  [...parseAllDocuments(text)].map((document) => {
+/**
+ * The only document of a text, in which each scalar is its source text (`5000`, `0x10`, `true`) and only null is null;
+ * an empty text is null.
+ */
+export const sources = (file: string, text: string): Document => {
+  const [document = { value: null }, ...rest] = read(file, text, { schema: "failsafe", customTags: ["null"] })
+  return rest.length === 0 ? document : { problem: `${file}: holds ${rest.length + 1} documents; write one` }
+}
+
+const read = (
+  file: string,
+  text: string,
+  options: ParseOptions & DocumentOptions & SchemaOptions = {}
+): ReadonlyArray<Document> =>
+  [...parseAllDocuments(text, options)].map((document) => {
     const [error] = document.errors
     if (error !== undefined) return { problem: `${file}: ${error.message.split("\n", 1)[0] ?? error.code}` }
     try {
