@@ -102,8 +102,9 @@ class World {
       case "ServeEndpoint":
         this.log.push("serve")
         return this.send({ _tag: "EndpointServed", call: command.call })
-      case "Cancel":
-        this.log.push("cancel")
+      case "StopEndpoint":
+        this.log.push("stop")
+        return this.send({ _tag: "EndpointStopped", call: command.call })
     }
   }
 
@@ -210,7 +211,7 @@ describe("LoadBalancer", () => {
     world.send({ _tag: "FrontendsChanged", frontends: ["lb-0"] })
     world.sleep(200)
     const log = world.taken()
-    assert.deepStrictEqual(log.slice(0, 2), ["cancel", "rules:  flows "])
+    assert.deepStrictEqual(log.slice(0, 2), ["stop", "rules:  flows "])
     assert.include(log, "load-balan-a down")
     assert.deepStrictEqual(world.kernel.routes.filter(({ table }) => table > 5_000), [])
     assert.isFalse(LoadBalancer.isAvailable(world.state))
@@ -342,8 +343,8 @@ const outcomes = (command: LoadBalancer.Command): ReadonlyArray<LoadBalancer.Eve
         { _tag: "EndpointServed", call: command.call },
         { _tag: "EndpointFailed", call: command.call, reason: "busy" }
       ]
-    case "Cancel":
-      return []
+    case "StopEndpoint":
+      return [{ _tag: "EndpointStopped", call: command.call }]
   }
 }
 

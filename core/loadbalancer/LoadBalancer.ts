@@ -41,6 +41,12 @@ const KernelWork = Schema.TaggedUnion({
   Applying: { call: Machine.Call }
 })
 
+const Endpoint = Schema.TaggedUnion({
+  Absent: {},
+  Serving: { call: Machine.Call, isServed: Schema.Boolean },
+  Stopping: { call: Machine.Call }
+})
+
 export const State = Schema.Struct({
   settings: Settings,
   lists: Lists.Lists,
@@ -57,7 +63,7 @@ export const State = Schema.Struct({
   applying: Schema.optionalKey(Schema.Struct({ call: Machine.Call, rules: Ruleset })),
   /** Until then no rules are applied, because the last attempt failed. */
   rulesAt: Schema.optionalKey(Machine.Millis),
-  endpoint: Schema.optionalKey(Schema.Struct({ call: Machine.Call, isServed: Schema.Boolean })),
+  endpoint: Endpoint,
   endpointAt: Schema.optionalKey(Machine.Millis),
   nextCall: Machine.Call,
   closing: Schema.Boolean
@@ -84,6 +90,7 @@ export const Event = Schema.TaggedUnion({
   /** The endpoint listens and is registered, or will be as soon as there is a manager. */
   EndpointServed: { call: Machine.Call },
   EndpointFailed: { call: Machine.Call, reason: Schema.String },
+  EndpointStopped: { call: Machine.Call },
   CloseRequested: {}
 })
 export type Event = typeof Event.Type
@@ -93,9 +100,10 @@ export const Command = Schema.TaggedUnion({
   ApplyOperations: { call: Machine.Call, operations: Schema.Array(Kernel.Operation) },
   /** Makes `Ruleset.script(before, after)` the rules in force; without `before` whatever they are is replaced. */
   ApplyRules: { call: Machine.Call, before: Schema.optionalKey(Ruleset), after: Ruleset },
-  /** Serves the endpoint until it is cancelled. */
+  /** Serves the endpoint until it is stopped. */
   ServeEndpoint: { call: Machine.Call },
-  Cancel: { call: Machine.Call }
+  /** Unregisters the endpoint and stops to serve it. */
+  StopEndpoint: { call: Machine.Call }
 })
 export type Command = typeof Command.Type
 
@@ -115,6 +123,7 @@ const init = (settings: Settings, now: Machine.Millis): Step => [{
   planned: [],
   kernel: { _tag: "Idle" },
   readAt: now,
+  endpoint: { _tag: "Absent" },
   nextCall: 0,
   closing: false
 }, []]
@@ -149,11 +158,17 @@ const step = (state: State, event: Event | Machine.Woken, now: Machine.Millis): 
     case "RulesFailed":
       return rulesFailed(state, event.call, now)
     case "EndpointServed":
-      return state.endpoint?.call === event.call && !state.endpoint.isServed
-        ? [{ ...state, endpoint: { call: event.call, isServed: true } }, []]
+      return state.endpoint._tag === "Serving" && state.endpoint.call === event.call && !state.endpoint.isServed
+        ? [{ ...state, endpoint: { ...state.endpoint, isServed: true } }, []]
         : Machine.stay(state)
     case "EndpointFailed":
-      return endpointFailed(state, event.call, now)
+      return state.endpoint._tag === "Serving" && state.endpoint.call === event.call
+        ? settle({ ...state, endpoint: { _tag: "Absent" }, endpointAt: now + endpointRetryMs }, now)
+        : Machine.stay(state)
+    case "EndpointStopped":
+      return state.endpoint._tag === "Stopping" && state.endpoint.call === event.call
+        ? settle({ ...state, endpoint: { _tag: "Absent" } }, now)
+        : Machine.stay(state)
     case "Woken":
       return believe(state, Lists.settle(state.lists, now), now)
     case "CloseRequested":
@@ -166,7 +181,7 @@ const wake = (state: State): Machine.Millis | undefined => {
   if (closing) return undefined
   return Machine.earliest(
     Lists.wake(lists),
-    endpoint === undefined ? endpointAt : undefined,
+    endpoint._tag === "Absent" ? endpointAt : undefined,
     kernel._tag === "Idle" && Lists.isComplete(lists) ? readAt : undefined,
     applying === undefined && Lists.isComplete(lists) ? rulesAt : undefined
   )
@@ -180,9 +195,13 @@ export const isAvailable = ({ closing, rules }: State): boolean =>
 export const isAttracting = ({ lists, settings }: State): boolean =>
   lists.frontends?.includes(settings.hostname) ?? false
 
+/** Whether proxies can reach the load balancer and its frontend is announced. */
+export const isServing = (state: State): boolean =>
+  isAttracting(state) && state.endpoint._tag === "Serving" && state.endpoint.isServed
+
 /** Whether nothing is under way and nothing will be. */
 export const isClosed = ({ applying, closing, endpoint, kernel }: State): boolean =>
-  closing && applying === undefined && endpoint === undefined && kernel._tag === "Idle"
+  closing && applying === undefined && endpoint._tag === "Absent" && kernel._tag === "Idle"
 
 const listed = (state: State, change: Partial<Omit<Lists.Lists, "emptyAt">>, now: Machine.Millis): Step =>
   state.closing ? Machine.stay(state) : believe(state, Lists.receive(state.lists, change, now), now)
@@ -237,11 +256,6 @@ const rulesFailed = (state: State, call: number, now: Machine.Millis): Step => {
   return applying?.call === call ? settle({ ...rest, rulesAt: now + retryMs }, now) : Machine.stay(state)
 }
 
-const endpointFailed = (state: State, call: number, now: Machine.Millis): Step => {
-  const { endpoint, ...rest } = state
-  return endpoint?.call === call ? settle({ ...rest, endpointAt: now + endpointRetryMs }, now) : Machine.stay(state)
-}
-
 // Starts whatever the state asks for and nothing is under way for.
 const settle = (state: State, now: Machine.Millis): Step => {
   const [one, first] = settleEndpoint(state, now)
@@ -252,15 +266,17 @@ const settle = (state: State, now: Machine.Millis): Step => {
 }
 
 const settleEndpoint = (state: State, now: Machine.Millis): Step => {
-  const { endpoint, endpointAt, ...rest } = state
+  const { endpoint, endpointAt, nextCall: call, ...rest } = state
   const isWanted = isAttracting(state) && !state.closing
-  if (!isWanted && endpoint !== undefined) return [rest, [{ _tag: "Cancel", call: endpoint.call }]]
-  if (!isWanted) return endpointAt === undefined ? Machine.stay(state) : [rest, []]
-  if (endpoint !== undefined || (endpointAt !== undefined && now < endpointAt)) {
-    return Machine.stay(state)
+  if (!isWanted && endpoint._tag === "Serving") {
+    return [{ ...rest, endpoint: { _tag: "Stopping", call }, nextCall: call + 1 }, [{ _tag: "StopEndpoint", call }]]
   }
-  const call = state.nextCall
-  return [{ ...rest, endpoint: { call, isServed: false }, nextCall: call + 1 }, [{ _tag: "ServeEndpoint", call }]]
+  if (!isWanted) return endpointAt === undefined ? Machine.stay(state) : [{ ...rest, endpoint, nextCall: call }, []]
+  if (endpoint._tag !== "Absent" || (endpointAt !== undefined && now < endpointAt)) return Machine.stay(state)
+  return [
+    { ...rest, endpoint: { _tag: "Serving", call, isServed: false }, nextCall: call + 1 },
+    [{ _tag: "ServeEndpoint", call }]
+  ]
 }
 
 const settleRules = (state: State, now: Machine.Millis): Step => {

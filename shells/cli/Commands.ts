@@ -40,6 +40,10 @@ export const commands: { readonly [name: string]: Subcommand } = {
     summary: "Runs a recording of a process again and says whether it decides the same.",
     load: () => import("../replay/Main.ts")
   },
+  "stateless-lb": {
+    summary: "Spreads the traffic of a conduit over its targets.",
+    load: () => import("../loadbalancer/Main.ts")
+  },
   tapa: {
     summary: "Ambassador of a target: opens streams of external traffic for the application beside it.",
     load: () => import("../tapa/Main.ts")

@@ -1,0 +1,152 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Effect, Stream, SubscriptionRef } from "effect"
+import { LoadBalancer } from "../../core/loadbalancer/index.ts"
+import { StreamAvailabilityServiceDefinition } from "../../proto/gen/api/loadbalancer/v1/stream.ts"
+import * as Client from "../grpc/Client.ts"
+import type * as Runner from "../runtime/Runner.ts"
+import * as World from "./World.ts"
+
+const numbers = (count: number): ReadonlyArray<number> => Array.from({ length: count }, (_, n) => n + 1)
+
+type Running = Runner.Running<LoadBalancer.State, LoadBalancer.Event>
+
+/** Waits until exactly these targets of the stream get traffic. */
+const balancing = (running: Running, ...identifiers: ReadonlyArray<number>) =>
+  Stream.runDrain(Stream.takeUntil(running.changes, ({ applying, rules }) =>
+    applying === undefined
+    && JSON.stringify(rules?.streams.map((stream) => stream.identifiers)) === JSON.stringify([identifiers])))
+
+const counts = (answers: { readonly [port: string]: string }): { readonly [name: string]: number } => {
+  const all: { [name: string]: number } = {}
+  for (const name of Object.values(answers)) all[name.trim()] = (all[name.trim()] ?? 0) + 1
+  return all
+}
+
+// Programs of a client that asks port 80 of the host.
+const connect = (host: string) => `
+  require("net").connect(80, "${host}").on("data", (data) => console.log(String(data)))`
+const datagram = (host: string) => `
+  const socket = require("dgram").createSocket("${host.includes(":") ? "udp6" : "udp4"}")
+  setTimeout(() => process.exit(1), 3000)
+  socket.on("message", (data) => { console.log(String(data)); process.exit() }).send("1", 80, "${host}")`
+
+const serving = (targets: number) =>
+  Effect.gen(function*() {
+    const world = yield* World.make(targets)
+    const running = yield* World.start(world.balancer, world.nsp)
+    yield* SubscriptionRef.set(world.nsp.targets, numbers(targets).map(World.target))
+    yield* balancing(running, ...numbers(targets))
+    return { ...world, running }
+  })
+
+describe("The load balancer in the kernel", () => {
+  it.live(
+    "spreads TCP, UDP and pings of both families over the targets, each flow to one of them",
+    () =>
+      Effect.gen(function*() {
+        const { ask, client } = yield* serving(3)
+        for (const host of Object.values(World.vips)) {
+          for (const protocol of ["tcp", "udp"] as const) {
+            const answers = yield* ask({ protocol, host, firstPort: 20_000, count: 90 })
+            assert.hasAllKeys(counts(answers), ["1", "2", "3"], `${protocol} ${host}`)
+            for (const share of Object.values(counts(answers))) assert.isAtLeast(share, 12)
+          }
+          const [small, large] = [
+            yield* ask({ protocol: "udp", host, firstPort: 30_000, count: 20 }),
+            yield* ask({ protocol: "udp", host, firstPort: 30_000, count: 20, payload: 4_000 })
+          ]
+          assert.deepStrictEqual(large, small, "fragments follow their flow")
+          yield* World.sh(client, `for n in 1 2 3 4 5 6; do ping -qn -c 1 -W 2 ${host}; done`)
+        }
+      }),
+    60_000
+  )
+
+  it.live(
+    "moves hardly more than the flows of a target that goes, and gives them back when it returns",
+    () =>
+      Effect.gen(function*() {
+        const { ask, balancer, nsp, running } = yield* serving(4)
+        const flows = { protocol: "udp", host: World.vips.v4, firstPort: 20_000, count: 300 } as const
+        const before = yield* ask(flows)
+        yield* SubscriptionRef.set(nsp.targets, [1, 2, 4].map(World.target))
+        yield* balancing(running, 1, 2, 4)
+        const without = yield* ask(flows)
+        assert.hasAllKeys(counts(without), ["1", "2", "4"])
+        const moved = Object.keys(before).filter((port) => before[port] !== "3" && before[port] !== without[port])
+        assert.isBelow(moved.length, 15)
+        const rules = yield* World.sh(
+          balancer,
+          "ip rule; ip -6 rule; ip route show table all; ip -6 route show table all"
+        )
+        assert.notMatch(rules, /5003/)
+        assert.strictEqual(rules.match(/^90:.*fwmark/gm)?.length, 6)
+        yield* SubscriptionRef.set(nsp.targets, numbers(4).map(World.target))
+        yield* balancing(running, 1, 2, 3, 4)
+        assert.deepStrictEqual(yield* ask(flows), before)
+      }),
+    60_000
+  )
+
+  it.live("tells clients and targets the MTU of the path", () =>
+    Effect.gen(function*() {
+      const { ask, balancer, client } = yield* serving(2)
+      yield* World.sh(balancer, "ip link set load-balan-1 mtu 1400")
+      // The pings of a client are too big for the way to the target: the answer comes from the VIP.
+      for (const [host, told] of [[World.vips.v4, "mtu = 1400"], [World.vips.v6, "mtu=1400"]] as const) {
+        const text = yield* World.sh(client, `ping -n -c 1 -W 2 -M do -s 1420 ${host} || true`)
+        assert.match(text, new RegExp(`From ${host} .*${told}`))
+      }
+      // The answers of a target are too big for the way to the client: only that target has to learn it.
+      yield* World.sh(balancer, "ip link set load-balan-1 mtu 1500; ip link set ext mtu 1300")
+      for (const host of Object.values(World.vips)) {
+        const answers = yield* ask({ protocol: "udp", host, firstPort: 20_000, count: 6, length: 1_400 })
+        assert.deepStrictEqual(Object.values(answers).map((text) => text.length), numbers(6).map(() => 1_400))
+        assert.hasAllKeys(counts(answers), ["1", "2"])
+      }
+    }), 60_000)
+
+  it.live("translates ports, both ways", () =>
+    Effect.gen(function*() {
+      const { client, nsp, running } = yield* serving(2)
+      const nat = (protocol: string) => ({ port: 80, targetPort: 4_000, vips: nsp.wireVips, protocol })
+      yield* SubscriptionRef.set(nsp.nats, [nat("tcp"), nat("udp")])
+      yield* Stream.runDrain(
+        Stream.takeUntil(
+          running.changes,
+          ({ applying, rules }) => applying === undefined && rules?.portNats.length === 2
+        )
+      )
+      for (const host of Object.values(World.vips)) {
+        for (const program of [connect(host), datagram(host)]) {
+          assert.match(yield* World.sh(client, `exec ${process.execPath} -e '${program}'`), /^[12]\s*$/)
+        }
+      }
+    }), 60_000)
+
+  it.live(
+    "tells the frontend when there is somebody to serve, and drops everything with it",
+    () =>
+      Effect.gen(function*() {
+        const { ask, balancer, nsp, running } = yield* serving(2)
+        const frontend = yield* Client.make({ target: `unix://${nsp.folder}/lb.sock` })
+        const first = frontend.stream(StreamAvailabilityServiceDefinition, "watch", {}).pipe(
+          Stream.map(({ targets }) => targets.map(({ context }) => context)),
+          Stream.take(1),
+          Stream.runCollect
+        )
+        assert.deepStrictEqual(yield* first, [[{ identifier: World.hostname }]])
+        yield* SubscriptionRef.set(nsp.frontends, [])
+        yield* Stream.runDrain(Stream.takeUntil(running.changes, (state) =>
+          !LoadBalancer.isAvailable(state) && state.kernel._tag === "Idle" && state.endpoint._tag === "Absent"
+          && state.planned.length === 0))
+        assert.deepStrictEqual(yield* first, [[{}]])
+        assert.match(yield* World.sh(balancer, "ip link show load-balan-1"), /state DOWN/)
+        const answers = yield* ask({ protocol: "tcp", host: World.vips.v4, firstPort: 20_000, count: 2 }).pipe(
+          Effect.timeoutOption(1_500)
+        )
+        assert.strictEqual(answers._tag, "None")
+      }),
+    60_000
+  )
+})

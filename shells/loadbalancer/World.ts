@@ -1,0 +1,236 @@
+/** A load balancer's surroundings for tests: a client, targets behind a bridge, and an NSP, in namespaces of their own. */
+import { Effect, Layer, type Scope, Stream, SubscriptionRef } from "effect"
+import { execFile, spawn } from "node:child_process"
+import { mkdtempSync, rmSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import { ConfigurationManagerDefinition } from "../../proto/gen/api/nsp/v1/configurationmanager.ts"
+import type * as Message from "../../proto/gen/api/nsp/v1/model.ts"
+import {
+  type Target,
+  Target_Status,
+  Target_Type,
+  TargetRegistryDefinition
+} from "../../proto/gen/api/nsp/v1/targetregistry.ts"
+import * as Health from "../grpc/Health.ts"
+import * as Server from "../grpc/Server.ts"
+import * as Namespace from "../netlink/Namespace.ts"
+import * as Netlink from "../netlink/Netlink.ts"
+import { Nftables } from "../nftables/Nftables.ts"
+import * as Settings from "../runtime/Settings.ts"
+import * as Config from "./Config.ts"
+import * as Main from "./Main.ts"
+
+export const hostname = "lb-0"
+export const vips = { v4: "20.0.0.1", v6: "2000::1" }
+export const clientAddresses = { v4: "192.0.2.2", v6: "2001:db8::2" }
+
+const trench = { name: "trench-a" }
+const conduit: Message.Conduit = { name: "conduit-a", trench, destinationPortNats: [] }
+const stream: Message.Stream = { name: "stream-a", conduit, maxTargets: 10 }
+const wireVips: ReadonlyArray<Message.Vip> = [
+  { name: "vip4", address: `${vips.v4}/32`, trench },
+  { name: "vip6", address: `${vips.v6}/128`, trench }
+]
+const flow: Message.Flow = {
+  name: "flow-a",
+  sourceSubnets: ["0.0.0.0/0", "::/0"],
+  sourcePortRanges: ["any"],
+  destinationPortRanges: ["0-5000"],
+  protocols: ["tcp", "udp"],
+  priority: 1,
+  stream,
+  vips: wireVips,
+  byteMatches: []
+}
+
+/** A target by number, as its ambassador registers it. */
+export const target = (n: number): Target => ({
+  ips: [`172.16.0.${10 + n}/24`, `fd00::${10 + n}/64`],
+  context: { identifier: String(n) },
+  status: Target_Status.ENABLED,
+  type: Target_Type.DEFAULT,
+  stream
+})
+
+const frontend: Target = {
+  ips: [hostname],
+  context: { identifier: hostname },
+  status: Target_Status.DISABLED,
+  type: Target_Type.FRONTEND,
+  stream: undefined
+}
+
+export const sh = (namespace: string, command: string): Effect.Effect<string, Error> =>
+  Effect.callback((resume) => {
+    const child = execFile("nsenter", [`--net=${namespace}`, "sh", "-ec", command], (error, stdout, stderr) => {
+      resume(error === null ? Effect.succeed(stdout) : Effect.fail(new Error(`${command}: ${stdout}${stderr}`)))
+    })
+    return Effect.sync(() => child.kill("SIGKILL"))
+  })
+
+/** Answers every TCP connection and every datagram with the number of the target, padded to the asked length. */
+const server = `
+  const name = process.argv[1]
+  require("net").createServer((socket) => socket.on("error", () => 0).end(name)).listen(4000)
+  const udp = require("dgram").createSocket("udp6")
+  udp.on("message", (text, from) => udp.send(name.padEnd(Number(String(text).trim()) || 1), from.port, from.address))
+  udp.bind(4000, () => console.log("up"))`
+
+/** Sends a datagram from each source port, or makes a connection, and prints who answered, by port. */
+const asker = `
+  const [, protocol, host, first, count, length, payload] = process.argv
+  const answers = {}
+  let left = Number(count)
+  const done = (port, name) => {
+    answers[port] = name
+    if (--left === 0) { console.log(JSON.stringify(answers)); process.exit() }
+  }
+  const ask = (port) => {
+    if (protocol === "tcp") {
+      const socket = require("net").connect({ host, port: 4000, localPort: port })
+      socket.on("data", (data) => done(port, String(data))).on("error", (error) => done(port, error.code))
+      return
+    }
+    const socket = require("dgram").createSocket(host.includes(":") ? "udp6" : "udp4")
+    let tries = 0
+    const send = () => tries++ < 10 ? socket.send(length.padEnd(Number(payload)), 4000, host) : done(port, "none")
+    const timer = setInterval(send, 300)
+    socket.on("message", (data) => { clearInterval(timer); socket.close(); done(port, String(data)) })
+    socket.bind(port, send)
+  }
+  for (let n = 0; n < Number(count); n++) ask(Number(first) + n)`
+
+export interface Ask {
+  readonly protocol: "tcp" | "udp"
+  readonly host: string
+  readonly firstPort: number
+  readonly count: number
+  /** Bytes of the answer and of the question. */
+  readonly length?: number
+  readonly payload?: number
+}
+
+let counter = 0
+
+/** The namespaces, wired, with a server in each target and a load balancer in its own. */
+export const make = (targets: number) =>
+  Effect.gen(function*() {
+    const prefix = `sl-lb-${process.pid}-${counter++}`
+    const namespace = (name: string) => Namespace.scoped(`${prefix}-${name}`)
+    const [client, balancer, proxy] = [yield* namespace("c"), yield* namespace("lb"), yield* namespace("px")]
+    const wire = yield* Netlink.make()
+    const join = (one: string, oneName: string, other: string, otherName: string) =>
+      wire.createVeth({ namespace: one, name: oneName }, { namespace: other, name: otherName })
+
+    for (const path of [client, balancer, proxy]) yield* sh(path, quiet)
+    yield* join(client, "eth0", balancer, "ext")
+    yield* join(balancer, "load-balan-1", proxy, "lb")
+    yield* sh(client, up("eth0", "192.0.2.2/24", "2001:db8::2/64"))
+    yield* sh(client, `ip route add default via 192.0.2.1; ip -6 route add default via 2001:db8::1`)
+    yield* sh(balancer, up("ext", "192.0.2.1/24", "2001:db8::1/64"))
+    yield* sh(balancer, up("load-balan-1", "172.16.0.3/24", "fd00::3/64"))
+    yield* sh(
+      balancer,
+      "sysctl -qw net.ipv4.conf.all.forwarding=1 net.ipv6.conf.all.forwarding=1 net.ipv4.fwmark_reflect=1 "
+        + "net.ipv6.fwmark_reflect=1"
+    )
+    yield* sh(proxy, "ip link add br0 type bridge; ip link set br0 up; ip link set lb master br0 up")
+    for (let n = 1; n <= targets; n++) {
+      const path = yield* namespace(`t${n}`)
+      yield* sh(path, quiet)
+      yield* join(path, "nsm-0", proxy, `t${n}`)
+      yield* sh(proxy, `ip link set t${n} master br0 up`)
+      yield* sh(path, up("nsm-0", `172.16.0.${10 + n}/24`, `fd00::${10 + n}/64`))
+      yield* sh(path, `ip addr add ${vips.v4}/32 dev lo; ip addr add ${vips.v6}/128 dev lo nodad`)
+      yield* sh(path, "ip route add default via 172.16.0.3; ip -6 route add default via fd00::3")
+      yield* serve(path, String(n))
+    }
+    const nsp = yield* fakeNsp
+    const ask = ({ count, firstPort, host, length = 1, payload = 1, protocol }: Ask) =>
+      Effect.map(
+        sh(
+          client,
+          `exec ${process.execPath} -e '${asker}' ${protocol} ${host} ${firstPort} ${count} ${length} ${payload}`
+        ),
+        (text): { readonly [port: string]: string } => JSON.parse(text)
+      )
+    return { client, balancer, targetPath: (n: number) => Namespace.named(`${prefix}-t${n}`), nsp, ask }
+  })
+
+const quiet =
+  "sysctl -qw net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.default.rp_filter=0 net.ipv6.conf.all.accept_dad=0 "
+  + "net.ipv6.conf.default.accept_dad=0"
+
+const up = (link: string, ...addresses: ReadonlyArray<string>): string =>
+  [
+    `ip link set ${link} up`,
+    ...addresses.map((address) => `ip addr add ${address} dev ${link}${address.includes(":") ? " nodad" : ""}`)
+  ].join("; ")
+
+const serve = (path: string, name: string): Effect.Effect<void, never, Scope.Scope> =>
+  Effect.acquireRelease(
+    Effect.callback<ReturnType<typeof spawn>>((resume) => {
+      const child = spawn("nsenter", [`--net=${path}`, process.execPath, "-e", server, name])
+      child.stdout.once("data", () => resume(Effect.succeed(child)))
+    }),
+    (child) => Effect.sync(() => child.kill("SIGKILL"))
+  ).pipe(Effect.asVoid)
+
+const none = () => Stream.never
+const once = <A>(value: A) => () => Stream.concat(Stream.make(value), Stream.never)
+
+const fakeNsp = Effect.gen(function*() {
+  const folder = yield* Effect.acquireRelease(
+    Effect.sync(() => mkdtempSync(join(tmpdir(), "sluice-lb-test-"))),
+    (path) => Effect.sync(() => rmSync(path, { recursive: true, force: true }))
+  )
+  const targets = yield* SubscriptionRef.make<ReadonlyArray<Target>>([])
+  const frontends = yield* SubscriptionRef.make<ReadonlyArray<Target>>([frontend])
+  const nats = yield* SubscriptionRef.make<Message.Conduit["destinationPortNats"]>([])
+  const address = `unix://${folder}/nsp.sock`
+  yield* Server.serve({
+    address,
+    services: [
+      Server.service(ConfigurationManagerDefinition, {
+        watchTrench: none,
+        watchAttractor: none,
+        watchGateway: none,
+        watchVip: once({ vips: wireVips }),
+        watchStream: once({ streams: [stream] }),
+        watchFlow: once({ flows: [flow] }),
+        watchConduit: () =>
+          Stream.map(SubscriptionRef.changes(nats), (destinationPortNats) => ({
+            conduits: [{ ...conduit, destinationPortNats }]
+          }))
+      }),
+      Server.service(TargetRegistryDefinition, {
+        register: () => Effect.succeed({}),
+        unregister: () => Effect.succeed({}),
+        watch: ({ type }) =>
+          Stream.map(SubscriptionRef.changes(type === Target_Type.FRONTEND ? frontends : targets), (targets) => ({
+            targets
+          }))
+      })
+    ]
+  })
+  return { address, folder, targets, frontends, nats, wireVips }
+})
+
+/** Starts a load balancer in the namespace; it lives as long as the scope. */
+export const start = (balancer: string, nsp: { readonly address: string; readonly folder: string }) =>
+  Effect.gen(function*() {
+    const settings = yield* Effect.fromResult(Settings.decode(Config.settings, {
+      NSM_NAME: hostname,
+      NSM_SERVICE_NAME: "load-balancer.trench-a",
+      NSM_NSP_SERVICE: nsp.address,
+      NSM_CONDUIT_NAME: "conduit-a",
+      NSM_TRENCH_NAME: "trench-a",
+      NSM_CONNECT_TO: `unix://${nsp.folder}/nobody.sock`,
+      NSM_SOCKET: `unix://${nsp.folder}/lb.sock`
+    }))
+    const services = yield* Layer.build(
+      Layer.mergeAll(Netlink.Netlink.layerIn(balancer), Nftables.layerIn(balancer), Layer.fresh(Health.layer))
+    )
+    return yield* Effect.provideContext(Main.start(settings, { hostname, namespace: balancer }), services)
+  })
