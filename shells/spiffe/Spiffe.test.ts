@@ -19,6 +19,7 @@ const folder = Effect.acquireRelease(
 const id = Result.getOrThrow(SpiffeId.parse("spiffe://example.org/ns/a"))
 const other = Result.getOrThrow(SpiffeId.parse("spiffe://other.org/ns/b"))
 
+const refuse = () => Stream.fail(GrpcError.error("InvalidArgument", "go away"))
 const nothing: X509SVIDResponse = { svids: [], crl: [], federatedBundles: {} }
 
 /** A development agent for the id on an address. */
@@ -112,6 +113,23 @@ it.live("a refusal is final, any other error is not", () =>
     assert.include(error.message, "go away")
     assert.strictEqual((yield* Effect.flip(Stream.runDrain(spiffe.changes))).reason, "Refused")
   }))
+
+it.live("an identity that was given outlasts a refusal", () =>
+  Effect.gen(function*() {
+    const endpoint = yield* socket
+    const scope = yield* Scope.make()
+    yield* Scope.provide(agent(endpoint), scope)
+    const spiffe = yield* Spiffe.make({ endpoint, backoffMs: 1 })
+    const first = yield* spiffe.current
+    yield* Scope.close(scope, yield* Effect.exit(Effect.void))
+    const { handlers, ...rest } = WorkloadApi.service(yield* SubscriptionRef.make(nothing))
+    yield* Server.serve({
+      address: endpoint,
+      services: [{ ...rest, handlers: { ...handlers, fetchX509SVID: refuse } }]
+    })
+    assert.strictEqual((yield* Effect.flip(Stream.runDrain(spiffe.changes))).reason, "Refused")
+    assert.strictEqual((yield* spiffe.current).certificate.serialNumber, first.certificate.serialNumber)
+  }), 30_000)
 
 it.live("an identity that is not usable is passed over", () =>
   Effect.gen(function*() {

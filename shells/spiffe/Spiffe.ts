@@ -2,7 +2,7 @@
  * Who this process is: the client of the SPIFFE Workload API.
  *
  *     Waiting ─ first identity ─▶ Known ─ new identity ─▶ Known        (agent away: stays Known, asks again)
- *        └────────── INVALID_ARGUMENT ──┴──▶ Refused                   (for ever: asking again cannot help)
+ *        └────────── INVALID_ARGUMENT ──┴──▶ Refused     (for ever: asking again cannot help; keeps what it knows)
  *
  * 1. The stream is opened again after 1 s, 2 s, ... 30 s; an answer starts the count anew.
  * 2. The last good identity stays while the agent is away, or sends something bad; it may expire meanwhile.
@@ -32,7 +32,7 @@ export class SpiffeError extends Schema.TaggedError<SpiffeError>()("SpiffeError"
 
 /** The identity of this process, kept fresh. */
 export class Spiffe extends Context.Service<Spiffe, {
-  /** The newest identity; waits for the first. */
+  /** The newest identity; waits for the first. Fails only when there never was one and never will be. */
   readonly current: Effect.Effect<Svid.Svid, SpiffeError>
   /** The newest identity, then each new one. Fails when there will be none any more. */
   readonly changes: Stream.Stream<Svid.Svid, SpiffeError>
@@ -64,11 +64,15 @@ export const make = (options: Options): Effect.Effect<Spiffe["Service"], SpiffeE
       Stream.filter((state) => state._tag !== "Waiting"),
       Stream.mapEffect((state) => state._tag === "Known" ? Effect.succeed(state.svid) : Effect.fail(state.error))
     )
+    const first = Effect.flatMap(
+      Stream.runHead(changes),
+      Option.match({ onNone: () => Effect.never, onSome: Effect.succeed })
+    )
     return Spiffe.of({
       changes,
       current: Effect.flatMap(
-        Stream.runHead(changes),
-        Option.match({ onNone: () => Effect.never, onSome: Effect.succeed })
+        SubscriptionRef.get(state),
+        (state) => state._tag === "Refused" && state.last !== undefined ? Effect.succeed(state.last) : first
       )
     })
   })
@@ -79,7 +83,7 @@ export const layer = (options: Options): Layer.Layer<Spiffe, SpiffeError> => Lay
 type State =
   | { readonly _tag: "Waiting" }
   | { readonly _tag: "Known"; readonly svid: Svid.Svid; readonly bytes: Uint8Array }
-  | { readonly _tag: "Refused"; readonly error: SpiffeError }
+  | { readonly _tag: "Refused"; readonly error: SpiffeError; readonly last: Svid.Svid | undefined }
 
 // Agents end connections that are pinged too often, and a local socket tells by itself when the other end dies.
 const never = 2_147_483_647
@@ -102,10 +106,11 @@ const follow = (
       if (Result.isFailure(ended) && ended.failure.code === GrpcError.Code.InvalidArgument) {
         const detail = `the agent at ${client.target} refuses: ${ended.failure.details}`
         yield* Effect.logError(detail)
-        return yield* SubscriptionRef.set(state, {
+        return yield* SubscriptionRef.update(state, (before): State => ({
           _tag: "Refused",
-          error: new SpiffeError({ reason: "Refused", detail })
-        })
+          error: new SpiffeError({ reason: "Refused", detail }),
+          last: before._tag === "Known" ? before.svid : undefined
+        }))
       }
       const reason = Result.isFailure(ended) ? ended.failure.message : "the stream ended"
       const log = pause === 1 ? Effect.logWarning : Effect.logDebug
