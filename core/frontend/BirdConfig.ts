@@ -124,6 +124,16 @@ export const culprit = (text: string, message: string): string | undefined => {
     .find((name) => name !== undefined)
 }
 
+/** The password that a gateway uses, if it has one that can be used. */
+export const passwordUse = (gateway: Gateway, secrets: ReadonlyArray<Secret>): Use | undefined => {
+  const use = passwordOf(gateway, secrets)
+  return typeof use === "object" ? use : undefined
+}
+
+/** The part of a configuration that is about one gateway. */
+export const protocolText = (gateway: Gateway, settings: BirdSettings): string =>
+  `${neighbour(gateway, settings).join("\n")}\n`
+
 /** The name of the protocol of a gateway. */
 export const protocolOf = (gateway: string): string => `NBR-${gateway}`
 

@@ -128,7 +128,7 @@ describe("Connectivity", () => {
 
   it("needs every family that has gateways, and one gateway of each", () => {
     const both = named("gateway-v4-a", "gateway-v4-b", "gateway-v6-a")
-    const judge = (rows: ReadonlyArray<typeof v4>, of = both) => Connectivity.judge(of, rows, [])
+    const judge = (rows: ReadonlyArray<typeof v4>, of = both) => Connectivity.judge(of, rows, [], false)
     assert.isTrue(judge([v4, v6]).connected)
     assert.isFalse(judge([v4]).connected)
     assert.isFalse(judge([v4, row("gateway-v6-a", "BGP", "start", "Idle")]).connected)
@@ -138,10 +138,19 @@ describe("Connectivity", () => {
     assert.deepInclude(judge([v4]), { v4: "Up", v6: "Down" })
   })
 
+  it("needs one family that is up when each counts by itself", () => {
+    const both = named("gateway-v4-a", "gateway-v6-a")
+    const judge = (rows: ReadonlyArray<typeof v4>) => Connectivity.judge(both, rows, [], true).connected
+    assert.isTrue(judge([v4]))
+    assert.isTrue(judge([v6]))
+    assert.isFalse(judge([]))
+    assert.isFalse(Connectivity.judge([], [], [], true).connected)
+  })
+
   it("asks BFD for static gateways that use it, by the exact address", () => {
     const statics = named("static-v4")
     const judge = (...sessions: ReadonlyArray<BirdOutput.Session>) =>
-      Connectivity.judge(statics, [row("static-v4", "Static", "up", "")], sessions).connected
+      Connectivity.judge(statics, [row("static-v4", "Static", "up", "")], sessions, false).connected
     assert.isTrue(judge(session("169.254.100.153", "Up")))
     assert.isFalse(judge(session("169.254.100.153", "Init")))
     assert.isFalse(judge(session("16.254.100.153", "Up"), session("69.254.100.153", "Up")))

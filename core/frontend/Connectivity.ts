@@ -2,7 +2,8 @@
  * Decides from the rows of BIRD which gateways are up and whether the outside is reachable.
  *
  * Connected means: at least one family has gateways, and each family that has gateways has one that is up. So two
- * families are withdrawn together. VIPs play no role. A gateway without a row is not up.
+ * families are withdrawn together, unless each counts by itself (`perFamily`): then one that is up suffices. VIPs play
+ * no role. A gateway without a row is not up.
  * Source: Meridio pkg connectivity.go and bird/proto.go.
  */
 import { Schema } from "effect"
@@ -38,7 +39,8 @@ export const none: Connectivity = { connected: false, v4: "NotConfigured", v6: "
 export const judge = (
   gateways: ReadonlyArray<Gateway>,
   protocols: ReadonlyArray<Protocol>,
-  sessions: ReadonlyArray<Session>
+  sessions: ReadonlyArray<Session>,
+  perFamily: boolean
 ): Connectivity => {
   const statuses = gateways.map((gateway) => statusOf(gateway, protocols, sessions))
   const familyStatus = (family: Ip.Family): typeof FamilyStatus.Type => {
@@ -48,7 +50,9 @@ export const judge = (
   }
   const v4 = familyStatus("v4")
   const v6 = familyStatus("v6")
-  const connected = v4 !== "Down" && v6 !== "Down" && gateways.length > 0
+  const connected = perFamily
+    ? v4 === "Up" || v6 === "Up"
+    : v4 !== "Down" && v6 !== "Down" && gateways.length > 0
   return { connected, v4, v6, gateways: statuses }
 }
 

@@ -31,7 +31,7 @@ const translate = (event: StoryEvent | Machine.Woken): Frontend.Event | Machine.
 const StoryCommand = Schema.Union([
   Schema.TaggedStruct("StartBird", { call: Machine.Call, announces: Names, gateways: Names }),
   Schema.TaggedStruct("ConfigureBird", { call: Machine.Call, announces: Names, gateways: Names }),
-  Schema.TaggedStruct("ConvergeRules", { call: Machine.Call, vips: Names }),
+  Schema.TaggedStruct("ConvergeRules", { call: Machine.Call, vips: Names, guarded: Names }),
   Frontend.Command
 ])
 type StoryCommand = typeof StoryCommand.Type
@@ -48,7 +48,7 @@ const abridge = (command: Frontend.Command): StoryCommand => {
     case "ConfigureBird":
       return { _tag: "ConfigureBird", call: command.call, ...gist(command.config) }
     case "ConvergeRules":
-      return { _tag: command._tag, call: command.call, vips: command.desired.vips }
+      return { _tag: command._tag, call: command.call, vips: command.desired.vips, guarded: command.desired.guarded }
     default:
       return command
   }

@@ -15,14 +15,16 @@
  * 1. VIPs are announced only while the load balancer forwards and the outside is connected, and only if their rules and
  *    blackholes are in place.
  * 2. A withdrawal waits for nothing but a configure in flight; never for the NSP.
- * 3. The rules of a VIP leave after its announcement is gone.
+ * 3. The rules of a VIP leave after its announcement is gone; what drops its egress stays longer (Keeper).
  * 4. Egress health and the registration follow connectivity.
- * 5. No failure of BIRD, the NSP, the kernel or a configuration ends the frontend.
+ * 5. No failure of BIRD, the NSP, the kernel or a configuration ends the frontend; a gateway that BIRD refuses is left
+ *    out and keeps nothing else waiting (Quarantine).
  *
  * Source: Meridio cmd/frontend; differences are named in the parts.
  */
 import { Equal, Schema } from "effect"
 import * as Machine from "../Machine.ts"
+import { Cidr } from "../net/index.ts"
 import * as Admission from "./Admission.ts"
 import * as Announcement from "./Announcement.ts"
 import * as BirdConfig from "./BirdConfig.ts"
@@ -30,6 +32,7 @@ import * as Connectivity from "./Connectivity.ts"
 import * as Keeper from "./Keeper.ts"
 import { Attractor, type Gateway, OfferedAttractor, Secret, Settings } from "./Model.ts"
 import * as Monitor from "./Monitor.ts"
+import * as Quarantine from "./Quarantine.ts"
 import * as Report from "./Report.ts"
 import * as Speaker from "./Speaker.ts"
 
@@ -45,6 +48,8 @@ export const State = Schema.Struct({
   /** Absent until the NSP has spoken. */
   attractor: Schema.optionalKey(Attractor),
   secrets: Schema.Array(Secret),
+  /** Gateways that BIRD refused. */
+  quarantine: Schema.Array(Quarantine.Entry),
   /** The Secrets that are watched. */
   sources: Schema.Array(Schema.String),
   loadBalancer: Schema.TaggedUnion({
@@ -104,6 +109,7 @@ export const init = (settings: Settings, now: Machine.Millis): Step => {
     nextCall: 0,
     phase: { _tag: "Running" },
     secrets: [],
+    quarantine: [],
     sources: [],
     loadBalancer: { _tag: "Unknown" },
     connectivity: Connectivity.none,
@@ -143,13 +149,15 @@ export const advertises = ({ connectivity, loadBalancer, phase }: State): boolea
 
 /** The configuration that BIRD should run now. */
 export const wantedConfig = (state: State): BirdConfig.Config => {
-  const { gateways, vips } = state.attractor ?? Admission.nothing
+  const { vips } = state.attractor ?? Admission.nothing
   const secured = Keeper.secured(state.keeper)
+  const { connectivity, settings } = state
+  const isReached = (vip: Cidr.Cidr) => !settings.perFamily || connectivity[Cidr.family(vip)] === "Up"
   return BirdConfig.render({
-    settings: state.settings.bird,
+    settings: settings.bird,
     vips,
-    announces: advertises(state) ? vips.filter((vip) => secured.includes(vip)) : [],
-    gateways,
+    announces: advertises(state) ? vips.filter((vip) => secured.includes(vip) && isReached(vip)) : [],
+    gateways: gatewaysOf(state),
     secrets: state.secrets
   })
 }
@@ -226,11 +234,15 @@ const takeSpeaker = (state: State, event: Speaker.Event, now: Machine.Millis): S
   const next = { ...state, speaker }
   switch (event._tag) {
     case "StartBirdSucceeded":
-      return [next, [Report.report("Info", `BIRD ${event.version} runs`)]]
+      return [{ ...next, quarantine: [] }, [Report.report("Info", `BIRD ${event.version} runs`)]]
     case "StartBirdFailed":
       return [next, [Report.report("Error", `BIRD does not start: ${event.reason}`)]]
     case "BirdExited":
       return [next, [Report.report("Error", `BIRD ended: ${event.reason}`)]]
+    case "ConfigureSucceeded":
+      return [{ ...next, quarantine: Quarantine.tryNext(state.quarantine) }, []]
+    case "ConfigureRefused":
+      return [{ ...next, quarantine: Quarantine.afterRefusal(next, gatewaysOf(state)) }, []]
     case "ConfigureFailed":
       return [next, [Report.report("Warning", `BIRD could not be configured: ${event.reason}`)]]
     default:
@@ -250,6 +262,11 @@ const settle = (before: State, now: Machine.Millis): Step => {
   return commands.length === 0 && state === before ? Machine.stay(before) : [state, commands]
 }
 
+const settleQuarantine = (state: State): Step => {
+  const quarantine = Quarantine.remaining(state.quarantine, state.attractor?.gateways ?? [], state.secrets)
+  return quarantine === state.quarantine ? Machine.stay(state) : [{ ...state, quarantine }, []]
+}
+
 const settleLoadBalancer = (state: State, now: Machine.Millis): Step =>
   state.loadBalancer._tag === "Lost" && now >= state.loadBalancer.until
     ? [{ ...state, loadBalancer: { _tag: "NotForwarding" } }, []]
@@ -263,7 +280,7 @@ const settleMonitor = (state: State, now: Machine.Millis): Step => {
 
 const settleConnectivity = (state: State, now: Machine.Millis): Step => {
   const { protocols, sessions } = state.monitor
-  const connectivity = Connectivity.judge(gatewaysOf(state), protocols, sessions)
+  const connectivity = Connectivity.judge(gatewaysOf(state), protocols, sessions, state.settings.perFamily)
   if (Equal.equals(connectivity, state.connectivity)) return Machine.stay(state)
   const lost = state.connectivity.connected && !connectivity.connected
   const monitor = lost ? Monitor.pause(state.monitor, state.settings, now) : state.monitor
@@ -276,8 +293,8 @@ const settleKeeper = (state: State, now: Machine.Millis): Step => {
   const ending = phase._tag === "Stopping" && speaker.process._tag === "Off"
   if (attractor === undefined && !ending) return Machine.stay(state)
   const vips = ending ? [] : [...new Set([...(attractor?.vips ?? []), ...Speaker.announced(speaker)])]
-  const desired = { vips, table: settings.bird.table, blackhole: settings.dropIfNoPeer }
-  const [keeper, commands] = Keeper.settle(state.keeper, desired, now, state.nextCall)
+  const wish = { vips, ending, table: settings.bird.table, blackhole: settings.dropIfNoPeer }
+  const [keeper, commands] = Keeper.settle(state.keeper, wish, settings, now, state.nextCall)
   return keeper === state.keeper ? Machine.stay(state) : asked({ ...state, keeper }, commands)
 }
 
@@ -304,7 +321,7 @@ const settleAnnouncement = (state: State, now: Machine.Millis): Step => {
 const settleSecrets = (state: State): Step => {
   const sources = [
     ...new Set(
-      gatewaysOf(state).flatMap(({ routing }) =>
+      (state.attractor?.gateways ?? []).flatMap(({ routing }) =>
         routing._tag === "Bgp" && routing.password !== undefined ? [routing.password.source] : []
       )
     )
@@ -315,7 +332,8 @@ const settleSecrets = (state: State): Step => {
 }
 
 const settleComplaints = (state: State): Step => {
-  const complaints = Report.complaints(state.attractor ?? Admission.nothing, state.secrets, state.speaker)
+  const { attractor = Admission.nothing, quarantine, secrets, speaker } = state
+  const complaints = Report.complaints({ attractor, secrets, quarantine, speaker, wanted: wantedConfig(state) })
   if (Equal.equals(complaints, state.complaints)) return Machine.stay(state)
   const fresh = complaints.filter((complaint) => !state.complaints.includes(complaint))
   return [{ ...state, complaints }, fresh.map((complaint) => Report.report("Error", complaint))]
@@ -333,6 +351,7 @@ const settlePhase = (state: State, now: Machine.Millis): Step => {
 }
 
 const parts: ReadonlyArray<(state: State, now: Machine.Millis) => Step> = [
+  settleQuarantine,
   settleLoadBalancer,
   settleMonitor,
   settleConnectivity,
@@ -367,7 +386,9 @@ const wantsBird = (state: State, config: BirdConfig.Config): boolean => {
   return !(withdrawn && isUnregistered(state))
 }
 
-const gatewaysOf = (state: State): ReadonlyArray<Gateway> => state.attractor?.gateways ?? []
+/** The gateways that can be had now. */
+const gatewaysOf = ({ attractor, quarantine }: State): ReadonlyArray<Gateway> =>
+  Quarantine.free(attractor?.gateways ?? [], quarantine)
 
 const baseConfig = ({ settings }: State): BirdConfig.Config =>
   BirdConfig.render({ settings: settings.bird, vips: [], announces: [], gateways: [], secrets: [] })

@@ -139,6 +139,8 @@ export const Settings = Schema.Struct({
   bird: BirdSettings,
   /** Whether VIP egress without a gateway is dropped instead of following the main table. False with VRRPs. */
   dropIfNoPeer: Schema.Boolean,
+  /** Whether the two families are announced each by itself. Otherwise, as in Meridio, one that is down takes both. Ours. */
+  perFamily: Schema.Boolean,
   /** Between two looks at the sessions. */
   delayConnectivityMs: Ms,
   /** Before the next look after connectivity was lost, so that it is not regained at once. */
@@ -155,6 +157,8 @@ export const Settings = Schema.Struct({
   birdRestart: Schema.Struct({ minimumMs: Ms, maximumMs: Ms, stableMs: Ms }),
   /** Between two comparisons of the kernel's rules with the wanted ones. Ours. */
   rulesCheckMs: Ms,
+  /** How long the egress of a removed VIP is dropped, while its targets may still be sending. Ours. */
+  guardMs: Ms,
   /** How long the withdrawal and the farewell to the NSP may take. */
   stopMs: Ms
 })
@@ -164,12 +168,14 @@ export type Settings = typeof Settings.Type
 export const defaults = {
   delayConnectivityMs: 1000,
   delayNoConnectivityMs: 3000,
+  perFamily: false,
   maxSessionErrors: 5,
   lbGraceMs: 2000,
   nspEntryTimeoutMs: 30_000,
   retryMs: 1000,
   birdRestart: { minimumMs: 500, maximumMs: 30_000, stableMs: 30_000 },
   rulesCheckMs: 30_000,
+  guardMs: 60_000,
   stopMs: 5000
 } as const
 

@@ -3,6 +3,7 @@ import { Equal, Schema } from "effect"
 import * as BirdConfig from "./BirdConfig.ts"
 import type { Connectivity } from "./Connectivity.ts"
 import type { Attractor, Secret } from "./Model.ts"
+import type * as Quarantine from "./Quarantine.ts"
 import type * as Speaker from "./Speaker.ts"
 
 const Report = Schema.TaggedStruct("Report", {
@@ -13,18 +14,28 @@ export type Report = typeof Report.Type
 
 export const report = (level: Report["level"], message: string): Report => ({ _tag: "Report", level, message })
 
-/** Everything that is wrong now: parts of the attractor, passwords, a refused configuration. */
-export const complaints = (
-  attractor: Attractor,
-  secrets: ReadonlyArray<Secret>,
-  { process }: Speaker.State
-): ReadonlyArray<string> => {
-  const refusal = process._tag === "Up" && process.change._tag === "Refused" ? process.change : undefined
+export interface Mistakes {
+  readonly attractor: Attractor
+  readonly secrets: ReadonlyArray<Secret>
+  readonly quarantine: ReadonlyArray<Quarantine.Entry>
+  readonly speaker: Speaker.State
+  readonly wanted: BirdConfig.Config
+}
+
+/** Everything that is wrong now: parts of the attractor, passwords, refused gateways, a refused configuration. */
+export const complaints = (mistakes: Mistakes): ReadonlyArray<string> => {
+  const { attractor, quarantine, secrets, speaker: { process }, wanted } = mistakes
+  const change = process._tag === "Up" ? process.change : undefined
+  // A refusal that led to another wish is the quarantine's.
+  const refusal = change?._tag === "Refused" && Equal.equals(change.config, wanted) ? change : undefined
   const culprit = refusal && (BirdConfig.culprit(refusal.config.text, refusal.message) ?? "the new one")
   return [
     ...attractor.rejected.map(({ item, reason }) => `${item} is left out: ${reason}`),
     ...BirdConfig.missingPasswords(attractor.gateways, secrets)
       .map(({ gateway, reason }) => `gateway ${gateway} is left out: ${reason}`),
+    ...quarantine.map(({ certain, gateway: { name }, message }) =>
+      `gateway ${name} is left out: BIRD refuses it${certain ? "" : " or another one"}: ${message}`
+    ),
     ...(BirdConfig.hasDifferentBfd(attractor.gateways)
       ? ["static gateways ask for different BFD values: all get the shortest intervals and the largest multiplier"]
       : []),

@@ -10,7 +10,8 @@
  * 4. Other priorities, other tables, and rules with selectors we never use are not touched.
  *
  * Source: Meridio service.go setVIPRules. There BIRD makes the blackhole, which leaves windows at the first VIP, at the
- * removal of a VIP and at the end; here the kernel has it from before the first rule until after the last.
+ * removal of a VIP and at the end; here the kernel has it from before the first rule until after the last, and a VIP
+ * that was removed keeps the rule of 101 alone for a while.
  */
 import { Schema } from "effect"
 import { Cidr, Ip, Kernel } from "../net/index.ts"
@@ -19,6 +20,8 @@ import { familiesOf } from "./Model.ts"
 
 export const Desired = Schema.Struct({
   vips: Schema.Array(Cidr.Cidr),
+  /** Former VIPs whose egress is dropped, if there is a blackhole. */
+  guarded: Schema.Array(Cidr.Cidr),
   /** Table N; N+1 is used too. */
   table: Schema.Natural,
   blackhole: Schema.Boolean
@@ -53,9 +56,13 @@ export const rulesOf = (vip: Cidr.Cidr, table: number): readonly [Kernel.Rule, K
 export const plan = (desired: Desired, observed: Kernel.Snapshot): ReadonlyArray<Kernel.Operation> => {
   const { table } = desired
   const vips = desired.vips.toSorted(Cidr.compare)
-  const wanted = [...new Set(vips)].flatMap((vip) => rulesOf(vip, table))
+  const guarded = desired.blackhole ? desired.guarded.toSorted(Cidr.compare).filter((vip) => !vips.includes(vip)) : []
+  const wanted = [
+    ...[...new Set(vips)].flatMap((vip) => rulesOf(vip, table)),
+    ...[...new Set(guarded)].map((vip) => rulesOf(vip, table)[0])
+  ]
   const present = observed.rules.filter((rule) => isOurs(rule, table))
-  const families = familiesOf(vips)
+  const families = familiesOf([...vips, ...guarded])
   const holes = observed.routes.filter((route) => isBlackhole(route, table))
   return [
     ...(desired.blackhole ? families : [])

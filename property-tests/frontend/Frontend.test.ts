@@ -1,6 +1,6 @@
 import { afterAll, assert, describe, it } from "@effect/vitest"
 import { Arbitrary, Effect, Equal, Schema } from "effect"
-import { type BirdConfig, Connectivity, Frontend, Speaker } from "../../core/frontend/index.ts"
+import { type BirdConfig, Connectivity, Frontend, Quarantine, Speaker } from "../../core/frontend/index.ts"
 import * as Machine from "../../core/Machine.ts"
 import { Cidr } from "../../core/net/index.ts"
 import { machineLaws } from "../laws/MachineLaws.ts"
@@ -34,15 +34,23 @@ const invariant = (
       const spoken = process._tag === "Up" ? process.applied.announces : []
       assert.isTrue(spoken.every((vip) => command.desired.vips.includes(vip)), "10: the withdrawal before the rules go")
     }
+    if (command._tag === "ConvergeRules") {
+      const { guarded, vips } = command.desired
+      assert.isFalse(guarded.some((vip) => vips.includes(vip)), "a VIP is not a former one")
+      assert.isTrue(
+        state.keeper.kept.every((vip) => vips.includes(vip) || guarded.includes(vip)),
+        "the egress of a removed VIP stays dropped"
+      )
+    }
     if (command._tag === "RegisterTarget") assert.isTrue(state.connectivity.connected, "15: registered while connected")
     if (command._tag === "StartBird") assert.isFalse(announces(command.config), "BIRD starts without announcing")
   }
   const configures = commands.filter(({ _tag }) => _tag === "ConfigureBird")
   assert.isAtMost(configures.length, 1, "13: one configure at a time")
-  const { gateways } = state.attractor ?? { gateways: [] }
+  const gateways = Quarantine.free(state.attractor?.gateways ?? [], state.quarantine)
   assert.deepStrictEqual(
     state.connectivity,
-    Connectivity.judge(gateways, state.monitor.protocols, state.monitor.sessions),
+    Connectivity.judge(gateways, state.monitor.protocols, state.monitor.sessions, state.settings.perFamily),
     "11: connectivity is what the rows say"
   )
   assert.strictEqual(state.egress, state.connectivity.connected && state.phase._tag === "Running", "17: Egress health")
@@ -162,6 +170,34 @@ describe("A frontend", () => {
       world.step({ _tag: "LoadBalancerObserved", forwarding: false })
       live(80)
       assert.deepStrictEqual(Speaker.announced(world.state().speaker), [])
+    }
+  )
+
+  it.prop(
+    "14: a gateway that BIRD refuses keeps neither gateways nor VIPs waiting, even if BIRD does not say which it is",
+    { run: runs, mask: Arbitrary.schema(Schema.Natural) },
+    ({ mask, run }) => {
+      const good = gateways.slice(0, 6).filter(({ name }) => !name.startsWith("guarded"))
+      const bad = good.filter((_, i) => (mask >> i) % 2 === 1).map(({ name }) => name)
+      const world = play(run, () => 0)
+      world.refuse((config) => bad.some((name) => config.text.includes(`'NBR-${name}'`)))
+      world.step({ _tag: "AttractorObserved", attractors: [{ vips: ["20.0.0.1/32"], gateways: good }] })
+      world.step({ _tag: "LoadBalancerObserved", forwarding: true })
+      for (let i = 0; i < 200; i++) {
+        if (world.isIdle()) world.wake()
+        else world.answer()
+      }
+      const { quarantine, speaker: { process } } = world.state()
+      if (process._tag !== "Up") return assert.fail("BIRD runs")
+      for (const { name } of good) {
+        const runs = process.applied.text.includes(`'NBR-${name}'`)
+        assert.strictEqual(runs, !bad.includes(name), name)
+      }
+      assert.deepStrictEqual(
+        quarantine.map(({ certain, gateway }) => `${gateway.name} ${certain}`).toSorted(),
+        bad.map((name) => `${name} true`).toSorted()
+      )
+      if (bad.length < good.length) assert.deepStrictEqual(process.applied.announces, [Cidr.unsafe("20.0.0.1/32")])
     }
   )
 

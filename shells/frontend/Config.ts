@@ -94,6 +94,12 @@ export const settings = Env.table({
     Model.defaults.maxSessionErrors,
     "Failed looks in a row that change nothing."
   ),
+  perFamily: Env.entry(
+    "SLUICE_PER_FAMILY",
+    Env.Bool,
+    Model.defaults.perFamily,
+    "Announce each family by itself; else one that is down takes both."
+  ),
   metricsEnabled: Env.entry("NFE_METRICS_ENABLED", Env.Bool, false, "Serve metrics."),
   metricsPort: Env.entry("NFE_METRICS_PORT", Env.Int, 2224, "Port of the metrics."),
   lbSocket: Env.entry(
@@ -183,6 +189,7 @@ export const ofMachine = (settings: Settings, bird: Model.BirdSettings): Model.S
   delayConnectivityMs: Math.ceil(settings.delayConnectivityMs),
   delayNoConnectivityMs: Math.ceil(settings.delayNoConnectivityMs),
   maxSessionErrors: settings.maxSessionErrors,
+  perFamily: settings.perFamily,
   nspEntryTimeoutMs: Math.ceil(settings.nspEntryTimeoutMs)
 })
 
