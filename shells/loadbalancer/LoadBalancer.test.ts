@@ -149,4 +149,24 @@ describe("The load balancer in the kernel", () => {
       }),
     60_000
   )
+
+  it.live("goes on without its process, and a new one puts right what changed meanwhile", () =>
+    Effect.gen(function*() {
+      const { ask, balancer, nsp } = yield* World.make(3)
+      const flows = { protocol: "udp", host: World.vips.v6, firstPort: 20_000, count: 100 } as const
+      yield* SubscriptionRef.set(nsp.targets, numbers(3).map(World.target))
+      const before = yield* Effect.scoped(Effect.gen(function*() {
+        yield* balancing(yield* World.start(balancer, nsp), 1, 2, 3)
+        return yield* ask(flows)
+      }))
+      assert.deepStrictEqual(yield* ask(flows), before)
+      yield* World.sh(balancer, "ip rule add priority 90 fwmark 5007 lookup 5007")
+      yield* SubscriptionRef.set(nsp.targets, [1, 2].map(World.target))
+      const running = yield* World.start(balancer, nsp)
+      yield* balancing(running, 1, 2)
+      yield* Stream.runDrain(Stream.takeUntil(running.changes, ({ kernel, readAt }) =>
+        kernel._tag === "Idle" && readAt < Number.MAX_SAFE_INTEGER))
+      assert.hasAllKeys(counts(yield* ask(flows)), ["1", "2"])
+      assert.notMatch(yield* World.sh(balancer, "ip rule; ip -6 rule"), /5003|5007/)
+    }), 60_000)
 })
