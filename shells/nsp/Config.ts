@@ -2,12 +2,19 @@
 import * as Settings from "../runtime/Settings.ts"
 
 export const settings = Settings.table({
-  namespace: Settings.entry("NSP_NAMESPACE", Settings.Text, "default", "Namespace; picks among trenches of one name."),
+  namespace: Settings.entry("NSP_NAMESPACE", Settings.Text, "default", "Namespace of the trench and its ConfigMap."),
   port: Settings.entry("NSP_PORT", Settings.Int, 7778, "TCP port to listen on."),
-  configPath: Settings.required(
+  configPath: Settings.entry(
     "NSP_CONFIG_PATH",
-    Settings.NonEmptyText,
-    "File or folder of YAML manifests; followed."
+    Settings.Text,
+    "",
+    "File or folder of YAML manifests; followed. Empty: the ConfigMap is."
+  ),
+  configMapName: Settings.entry(
+    "NSP_CONFIG_MAP_NAME",
+    Settings.Text,
+    "meridio-configuration",
+    "ConfigMap of the trench in the namespace, from Kubernetes; followed."
   ),
   trench: Settings.entry("NSP_TRENCH", Settings.Text, "", "Trench to serve; may be empty when there is only one."),
   datasource: Settings.entry(
@@ -28,7 +35,12 @@ export const settings = Settings.table({
 export type Config = Settings.Values<typeof settings>
 
 /** What is wrong with settings that are right one by one. */
-export const validate = ({ entryTimeoutMs, port }: Config): ReadonlyArray<string> => [
+export const validate = (
+  { configMapName, configPath, entryTimeoutMs, namespace, port }: Config
+): ReadonlyArray<string> => [
+  ...(configPath !== "" || configMapName !== "" && namespace !== ""
+    ? []
+    : ["NSP_CONFIG_PATH must name manifests, or NSP_CONFIG_MAP_NAME and NSP_NAMESPACE a ConfigMap"]),
   ...(entryTimeoutMs >= 1 ? [] : [`NSP_ENTRY_TIMEOUT must be at least 1ms, for example 60s`]),
   ...(port >= 0 && port <= 65_535 ? [] : [`NSP_PORT=${port} is not a port; write a number from 1 to 65535`])
 ]

@@ -52,6 +52,7 @@ const prepared = ({ objects = everything, settings = {} }: Options = {}) =>
         namespace: "default",
         port: 0,
         configPath: manifests,
+        configMapName: "",
         trench: "",
         datasource: join(path, "data", "registry.db"),
         logLevel: "DEBUG",

@@ -9,9 +9,11 @@ import type { Target as TargetMessage } from "../../proto/gen/api/nsp/v1/targetr
 import * as GrpcError from "../grpc/Error.ts"
 import * as Health from "../grpc/Health.ts"
 import * as Server from "../grpc/Server.ts"
+import * as Kubernetes from "../kubernetes/Kubernetes.ts"
 import * as Replies from "../runtime/Replies.ts"
 import * as Runner from "../runtime/Runner.ts"
 import type { Config } from "./Config.ts"
+import * as ConfigMaps from "./ConfigMaps.ts"
 import * as Interpreter from "./Interpreter.ts"
 import * as Manifests from "./Manifests.ts"
 import * as Store from "./Store.ts"
@@ -25,13 +27,23 @@ export const start = (settings: Config) =>
     const health = yield* Health.Health
     const store = yield* Store.open(settings.datasource)
     const registry = yield* startRegistry(store, settings.entryTimeoutMs)
-    const { configPath, namespace, trench } = settings
-    const configurations = yield* Manifests.follow({ path: configPath, trench, namespace })
+    const configurations = yield* follow(settings)
     return yield* Server.serve({
       address: `:${settings.port}`,
       services: [configurationManager(configurations), targetRegistry(registry), Health.service(health)]
     })
   })
+
+/** The configuration from where the settings say: files if they name any, else Kubernetes. */
+const follow = ({ configMapName, configPath, namespace, trench }: Config) =>
+  configPath !== ""
+    ? Manifests.follow({ path: configPath, trench, namespace })
+    : Kubernetes.connect.pipe(
+      Effect.mapError(({ details, reason }) =>
+        new Kubernetes.KubernetesError({ reason, details: `${details}; or set NSP_CONFIG_PATH to read manifests` })
+      ),
+      Effect.flatMap((kubernetes) => ConfigMaps.follow(kubernetes, { name: configMapName, trench, namespace }))
+    )
 
 /** What the gRPC service needs of the registry. */
 interface Targets {

@@ -68,7 +68,7 @@ describe("Wire", () => {
     const { rejected, values } = Wire.vips([vipMessage("20.0.0.1"), vipMessage("20.0.0.9/32")])
     assert.deepStrictEqual(values.map(({ address }) => String(address)), ["20.0.0.9/32"])
     assert.strictEqual(rejected.length, 1)
-    assert.match(rejected[0] ?? "", /^vip 20\.0\.0\.1: .*Cidr.*"20\.0\.0\.1".*address/)
+    assert.match(rejected[0] ?? "", /^vip 20\.0\.0\.1: .*CIDR, for example.*"20\.0\.0\.1".*address/)
   })
 
   it("leaves a bad VIP or gateway out of an object without losing the object", () => {

@@ -2,7 +2,7 @@
  * Where a defect goes: forked fibers do not report by themselves, so every long-lived one tells its supervisor, and the
  * program ends with a clear log line and a non-zero exit code.
  */
-import { Cause, Context, Deferred, Effect } from "effect"
+import { Cause, Context, Deferred, Effect, type Fiber, type Scope } from "effect"
 
 /** Receives the cause of death of a part of the program. */
 export interface Supervisor {
@@ -26,3 +26,13 @@ export const supervise = <A, E, R>(program: Effect.Effect<A, E, R>): Effect.Effe
       Deferred.await(death)
     )
   })
+
+/** Runs a part in the background for the life of the scope; a defect in it reaches the supervisor. */
+export const fork = <A, R>(
+  part: string,
+  effect: Effect.Effect<A, never, R>
+): Effect.Effect<Fiber.Fiber<A>, never, R | Scope.Scope> =>
+  Effect.flatMap(Supervision, ({ report }) =>
+    Effect.forkScoped(
+      Effect.tapCause(effect, (cause) => Cause.hasInterruptsOnly(cause) ? Effect.void : report(part, cause))
+    ))
