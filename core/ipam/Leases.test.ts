@@ -121,6 +121,22 @@ describe("Leases", () => {
     assert.deepStrictEqual(Leases.sweep(renewed, 59_001)[1], [{ _tag: "DeleteEntry", family: "v4", path: ["a", "n"] }])
   })
 
+  it("keeps what was cut with other lengths, and cuts what is new with the configured ones", () => {
+    const entries = [
+      entry("172.16.0.0/16"),
+      entry("172.16.0.0/20", "a"),
+      entry("172.16.0.0/25", "a", "n"),
+      entry("172.16.0.3/32", "a", "n", "x"),
+      entry("172.16.1.0/25", "a", "m")
+    ]
+    const { leases } = Leases.load({ ...operatorV4, conduitLength: 18, nodeLength: 24 }, entries, 0)
+    const [withB] = Leases.setConduits(leases, ["a", "b"], 0)
+    const addresses = ([["a", "n", "x"], ["a", "n", "y"], ["a", "new", "x"], ["b", "n", "x"]] as const).map((path) =>
+      Result.getOrThrow(Leases.allocate(withB, path, 0))[0]
+    )
+    assert.deepStrictEqual<ReadonlyArray<string>>(addresses, ["172.16.0.3", "172.16.0.1", "172.16.2.1", "172.16.64.1"])
+  })
+
   it("takes no lease for younger than now", () => {
     const future = { ...entry("10.0.0.0/27", "a"), touchedAt: 9_000 }
     assert.strictEqual(
