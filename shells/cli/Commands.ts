@@ -32,6 +32,10 @@ export const commands: { readonly [name: string]: Subcommand } = {
     summary: "Serves the configuration of one trench and registers its targets.",
     load: () => import("../nsp/Main.ts")
   },
+  plan: {
+    summary: "Shows what a component would do for given manifests, and changes nothing.",
+    load: () => import("../plan/Main.ts")
+  },
   proxy: {
     summary: "Joins the load balancers of a conduit and the targets of a node.",
     load: () => import("../proxy/Main.ts")

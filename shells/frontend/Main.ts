@@ -7,11 +7,13 @@ import type { BirdError } from "../bird/Control.ts"
 import * as Client from "../grpc/Client.ts"
 import type { GrpcError } from "../grpc/Error.ts"
 import * as Health from "../grpc/Health.ts"
+import * as Metrics from "../metrics/Metrics.ts"
 import { Netlink } from "../netlink/Netlink.ts"
 import type { NetlinkError } from "../netlink/NetlinkError.ts"
 import * as Process from "../runtime/Process.ts"
 import * as Runner from "../runtime/Runner.ts"
 import * as Config from "./Config.ts"
+import * as Gauges from "./Gauges.ts"
 import * as Interpreter from "./Interpreter.ts"
 import * as Secrets from "./Secrets.ts"
 import * as Sources from "./Sources.ts"
@@ -36,7 +38,7 @@ export const start = (
   { bird, hostname }: Surroundings
 ): Effect.Effect<
   Runner.Running<Frontend.State, Frontend.Event>,
-  GrpcError | NetlinkError | SettingsError | BirdError,
+  GrpcError | NetlinkError | SettingsError | BirdError | Metrics.MetricsError,
   Scope.Scope | Health.Health | Netlink
 > =>
   Effect.gen(function*() {
@@ -52,7 +54,6 @@ export const start = (
     const routerId = RouterId.derive(addresses, settings.externalInterface, hostname)
     const birdSettings = Config.ofBird(settings, routerId)
     if (Result.isFailure(birdSettings)) return yield* new SettingsError({ detail: birdSettings.failure })
-    if (settings.metricsEnabled) yield* Effect.logWarning("NFE_METRICS_ENABLED has no effect yet")
     yield* Effect.logInfo("The frontend starts", { hostname, routerId })
 
     const onLine = yield* birdLog(settings.logBird)
@@ -67,6 +68,12 @@ export const start = (
       perform: Interpreter.make({ nsp, health, hostname, secrets: Secrets.make(settings.secretsPath) }),
       keyOf: Interpreter.keyOf
     }).pipe(Effect.provide(birdLayer))
+    if (settings.metricsEnabled) {
+      const collect = Effect.provideService(Gauges.collect(settings, running.current), Netlink, netlink)
+      yield* Effect.logInfo("Metrics are served", {
+        port: yield* Metrics.serve({ port: settings.metricsPort, collect })
+      })
+    }
     yield* Sources.attractor(nsp, settings, running.send)
     yield* Sources.loadBalancer(balancer, hostname, running.send)
     return running

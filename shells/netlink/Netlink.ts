@@ -10,11 +10,14 @@ import * as Decode from "./Decode.ts"
 import * as Encode from "./Encode.ts"
 import type { NetlinkError } from "./NetlinkError.ts"
 import * as Socket from "./Socket.ts"
+import * as Statistics from "./Statistics.ts"
 import * as Veth from "./Veth.ts"
 
 export class Netlink extends Context.Service<Netlink, {
   /** The state of the namespace; each kind of object is read at once, the kinds one after the other. */
   readonly snapshot: Effect.Effect<Kernel.Snapshot, NetlinkError>
+  /** What each link has carried so far. */
+  readonly statistics: Effect.Effect<ReadonlyArray<Statistics.Statistics>, NetlinkError>
   /**
    * Applies the operations in order and stops at the first one that fails. Adding what is there and deleting what is
    * absent succeed. Interruption waits for the answer to what was sent.
@@ -47,6 +50,10 @@ export class Netlink extends Context.Service<Netlink, {
 export const make = (namespace?: string): Effect.Effect<Netlink["Service"], NetlinkError, Scope.Scope> =>
   Effect.map(Socket.open(namespace), (ask) => ({
     snapshot: snapshot(ask),
+    statistics: Effect.map(
+      ask("read statistics of links", Encode.dumpLinks()),
+      (bodies) => bodies.map(Statistics.decode).filter(Predicate.isNotUndefined)
+    ),
     apply: (operations) => Effect.forEach(operations, (operation) => Apply.apply(ask, operation), { discard: true }),
     changes: Socket.changes(namespace),
     createVeth: (one, other) => Veth.create(ask, one, other)

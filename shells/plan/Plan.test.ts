@@ -1,0 +1,74 @@
+import { assert, describe, it } from "@effect/vitest"
+import { execFileSync } from "node:child_process"
+import * as fs from "node:fs"
+import * as os from "node:os"
+import * as path from "node:path"
+import { fileURLToPath } from "node:url"
+import { command } from "./Main.ts"
+
+const manifests = fileURLToPath(new URL("../lab/default-trench.yaml", import.meta.url))
+
+const run = async (...argv: ReadonlyArray<string>) => {
+  const [out, err]: [Array<string>, Array<string>] = [[], []]
+  const code = await command.run(argv, { env: {}, out: (text) => out.push(text), err: (text) => err.push(text) })
+  return { code, out: out.join("\n"), err: err.join("\n") }
+}
+
+const withFile = async <A>(text: string, use: (file: string) => Promise<A>): Promise<A> => {
+  const folder = fs.mkdtempSync(path.join(os.tmpdir(), "sl-plan-"))
+  try {
+    const file = path.join(folder, "file.yaml")
+    fs.writeFileSync(file, text)
+    return await use(file)
+  } finally {
+    fs.rmSync(folder, { recursive: true })
+  }
+}
+
+describe("sluice plan frontend", () => {
+  it("prints a configuration that BIRD accepts, and the rules, for each attractor", async () => {
+    const { code, err, out } = await run("frontend", "--config", manifests)
+    assert.deepStrictEqual([code, err], [0, ""])
+    assert.match(out, /^# trench-a\/attractor-a: \/etc\/bird\/bird-fe-meridio\.conf\n/)
+    assert.include(out, "protocol bgp 'NBR-gateway-v4' from LINK4 {\n  interface \"ext-vlan0\";")
+    const [config = "", rules = ""] = out.split("# trench-a/attractor-a: rules\n")
+    assert.deepStrictEqual(rules.split("\n"), [
+      "ip -4 route replace blackhole 0.0.0.0/0 table 4097 metric 4294967295",
+      "ip -6 route replace blackhole ::/0 table 4097 metric 4294967295",
+      "ip -4 rule add priority 101 from 20.0.0.1/32 lookup 4097",
+      "ip -4 rule add priority 100 from 20.0.0.1/32 lookup 4096",
+      "ip -6 rule add priority 101 from 2000::1/128 lookup 4097",
+      "ip -6 rule add priority 100 from 2000::1/128 lookup 4096"
+    ])
+    await withFile(config, async (file) => void execFileSync("bird", ["-p", "-c", file]))
+  })
+
+  it("takes the settings of a file", async () => {
+    const text = "NFE_TABLE_ID=7\nNFE_VRRPS=169.254.100.9/24\nNFE_EXTERNAL_INTERFACE=eth7\n"
+    const { code, out } = await withFile(text, (file) => run("frontend", "--config", manifests, "--env-file", file))
+    assert.strictEqual(code, 0)
+    assert.include(out, "route 0.0.0.0/0 via 169.254.100.9%'eth7' onlink;")
+    assert.include(out, "ip -4 rule add priority 100 from 20.0.0.1/32 lookup 7")
+    assert.notInclude(out, "blackhole 0.0.0.0/0")
+    const bad = await withFile("NFE_LOCAL_AS=0\n", (file) => run("frontend", "--config", manifests, "--env-file", file))
+    assert.deepStrictEqual([bad.code, bad.err], [
+      1,
+      "sluice plan: NFE_LOCAL_AS is 0; write 1 to 4294967295"
+    ])
+  })
+
+  it("says what cannot be served", async () => {
+    const text = fs.readFileSync(manifests, "utf8").replaceAll("20.0.0.1/32", "127.0.0.1/32")
+    const { code, err } = await withFile(text, (file) => run("frontend", "--config", file))
+    assert.deepStrictEqual([code, err], [
+      1,
+      "trench-a/attractor-a: vip 127.0.0.1/32 is left out: it is not a unicast address"
+    ])
+  })
+
+  it("asks for what it needs", async () => {
+    assert.match((await run("nothing", "--config", manifests)).err, /name one component.*\n {2}frontend /)
+    assert.strictEqual((await run("frontend")).code, 2)
+    assert.strictEqual((await run("frontend", "--config", "/nonexistent")).code, 1)
+  })
+})
