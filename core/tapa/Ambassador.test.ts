@@ -5,7 +5,14 @@ import * as Nsm from "../nsm/Model.ts"
 import * as Ambassador from "./Ambassador.ts"
 import type * as Model from "./Model.ts"
 
-const settings = { name: "target", node: "n", namespace: "ns", timeoutMs: 15_000, entryTimeoutMs: 30_000 }
+const settings = {
+  name: "target",
+  node: "n",
+  namespace: "ns",
+  timeoutMs: 15_000,
+  tokenLifetimeMs: 600_000,
+  entryTimeoutMs: 30_000
+}
 const key = (stream: string, conduit = "c", trench = "t"): Config.StreamKey => ({ trench, conduit, stream })
 const all = { trench: "", conduit: "", stream: "" }
 
@@ -242,11 +249,29 @@ describe("Ambassador", () => {
     assert.isTrue(Ambassador.isStopped(ambassador.state))
   })
 
+  it("A17 a close that failed is repeated while it drains", () => {
+    const ambassador = drive().opened(key("s"))
+    ambassador.send({ _tag: "ShutdownRequested" })
+    const unregister = ambassador.commands[0]
+    const call = unregister !== undefined && "call" in unregister ? unregister.call : -1
+    ambassador.send({ _tag: "UnregisterSucceeded", at: key("s"), call })
+    for (let i = 0; i < 3; i++) {
+      const close = ambassador.commands.find(({ _tag }) => _tag === "CloseConnection")
+      assert.strictEqual(close?._tag, "CloseConnection")
+      if (close?._tag !== "CloseConnection") return
+      ambassador.send({ _tag: "CloseFailed", at: close.at, call: close.call, reason: "Unavailable" })
+      assert.isFalse(Ambassador.isStopped(ambassador.state))
+      ambassador.wake()
+    }
+    ambassador.work()
+    assert.isTrue(Ambassador.isStopped(ambassador.state))
+  })
+
   it("A17 it stops in bounded time when nobody answers", () => {
     const ambassador = drive().opened(key("s"))
     const before = ambassador.now()
     ambassador.send({ _tag: "ShutdownRequested" })
-    for (let i = 0; i < 5 && !Ambassador.isStopped(ambassador.state); i++) ambassador.wake()
+    for (let i = 0; i < 9 && !Ambassador.isStopped(ambassador.state); i++) ambassador.wake()
     assert.isTrue(Ambassador.isStopped(ambassador.state))
     assert.isTrue(ambassador.now() - before <= 31_000)
     assert.strictEqual(Ambassador.wake(ambassador.state), undefined)

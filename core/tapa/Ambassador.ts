@@ -152,7 +152,10 @@ const close = (state: State, reply: number, request: Model.Request, now: Machine
     ))
 }
 
-/** Serving ends: everything is closed at once, in at most the time of one unregister and one disconnect. */
+/**
+ * Serving ends: everything is closed at once, in at most the time of one unregister and one disconnect. A close that
+ * failed is repeated as long as that time lasts.
+ */
 const drain = (state: State, now: Machine.Millis): Step => {
   if (state.life._tag !== "Serving") return Machine.stay(state)
   const message = "the ambassador is shutting down"
@@ -175,8 +178,8 @@ const stop = (state: State): Step => [
 const tidy = (state: State): Step => {
   const conduits = state.conduits.filter((conduit) => !Conduit.isClosed(conduit))
   const kept = conduits.length === state.conduits.length ? state : { ...state, conduits }
+  if (kept.life._tag === "Draining") return kept.conduits.length === 0 ? stop(kept) : [kept, []]
   if (kept.conduits.some((conduit) => !Conduit.isGone(conduit))) return [kept, []]
-  if (kept.life._tag === "Draining") return stop(kept)
   return kept.trench === null
     ? [kept, []]
     : [{ ...kept, trench: null }, [{ _tag: "DisconnectNsp", trench: kept.trench }]]

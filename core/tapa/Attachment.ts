@@ -9,7 +9,7 @@
  *
  * 1. A connection that survived a restart is taken over before a new one is asked for.
  * 2. The newest wanted VIPs are eventually those of the connection, if requests succeed.
- * 3. A connection that may exist is closed in the end.
+ * 3. A connection that may exist is closed in the end, however often that takes, until no manager can know it any more.
  *
  * Rows C1 to C18 and A13. Unlike Meridio: VIPs left on a recovered connection are removed; a failed update is repeated
  * with the newest VIPs; new gateways update the routes of the VIPs; a connection that stays down is asked for anew;
@@ -31,8 +31,8 @@ export const vipsReopenMs = 2_000
 export const connectionReopenMs = 5_000
 /** How long the connection may be down before the endpoint is chosen anew. */
 export const degradedMs = 60_000
-/** The pause between attempts to close a connection whose first close failed. */
-export const lingerMs = 10_000
+/** The pause before a failed close is repeated: it doubles from the first to the longest. */
+export const lingerMs = { first: 1_000, longest: 60_000 }
 
 const pending = { call: Machine.Call, until: Machine.Millis }
 
@@ -43,8 +43,8 @@ export const Phase = Schema.TaggedUnion({
   Up: { connection: Nsm.Connection },
   Degraded: { connection: Nsm.Connection, until: Machine.Millis },
   /** `repeated`: for everyone else the conduit is gone already. */
-  Closing: { ...pending, repeated: Schema.Boolean, giveUpAt: Machine.Millis },
-  Lingering: { retryAt: Machine.Millis, giveUpAt: Machine.Millis },
+  Closing: { ...pending, repeated: Schema.Boolean, pauseMs: Schema.Natural, giveUpAt: Machine.Millis },
+  Lingering: { retryAt: Machine.Millis, pauseMs: Schema.Natural, giveUpAt: Machine.Millis },
   Closed: {}
 })
 
@@ -187,7 +187,7 @@ const answered = (state: State, event: Answer, now: Machine.Millis): Step => {
     case "Requesting":
       return event._tag === "RequestSucceeded" ? connected(state, event.connection, now) : wait(state, now)
     case "Closing":
-      return event._tag === "CloseSucceeded" ? closed(state) : linger(state, phase.giveUpAt, now)
+      return event._tag === "CloseSucceeded" ? closed(state) : linger(state, phase, now)
   }
 }
 
@@ -304,8 +304,8 @@ const updated = (
 
 const close = (state: State, now: Machine.Millis): Step => {
   const { phase } = state
-  const connection = phase._tag === "Up" || phase._tag === "Degraded" ? phase.connection : undefined
-  const giveUpAt = connection === undefined ? now : Nsm.expiresAt(connection) ?? now
+  const known = phase._tag === "Up" || phase._tag === "Degraded" ? Nsm.expiresAt(phase.connection) : undefined
+  const giveUpAt = known ?? now + state.settings.tokenLifetimeMs
   const next: State = {
     ...state,
     update: { _tag: "Idle" },
@@ -313,22 +313,31 @@ const close = (state: State, now: Machine.Millis): Step => {
     monitor: { _tag: "Off" },
     applied: []
   }
-  return state.requested ? giveBack(next, false, giveUpAt, now) : closed(next)
+  return state.requested
+    ? giveBack(next, { repeated: false, pauseMs: lingerMs.first, giveUpAt }, now)
+    : closed(next)
 }
 
-const giveBack = (state: State, repeated: boolean, giveUpAt: Machine.Millis, now: Machine.Millis): Step => {
+interface Giving {
+  readonly repeated: boolean
+  readonly pauseMs: number
+  readonly giveUpAt: Machine.Millis
+}
+
+const giveBack = (state: State, { giveUpAt, pauseMs, repeated }: Giving, now: Machine.Millis): Step => {
   const { at, nextCall: call, settings } = state
   const until = now + settings.timeoutMs
   return [
-    { ...state, nextCall: call + 1, phase: { _tag: "Closing", call, until, repeated, giveUpAt } },
+    { ...state, nextCall: call + 1, phase: { _tag: "Closing", call, until, repeated, pauseMs, giveUpAt } },
     [{ _tag: "CloseConnection", at, call, id: Connection.id(at, settings) }]
   ]
 }
 
-const linger = (state: State, giveUpAt: Machine.Millis, now: Machine.Millis): Step =>
-  now + lingerMs < giveUpAt
-    ? [{ ...state, phase: { _tag: "Lingering", retryAt: now + lingerMs, giveUpAt } }, []]
-    : closed(state)
+const linger = (state: State, { giveUpAt, pauseMs }: Giving, now: Machine.Millis): Step => {
+  const retryAt = now + pauseMs
+  const phase = { _tag: "Lingering", retryAt, pauseMs: Math.min(2 * pauseMs, lingerMs.longest), giveUpAt } as const
+  return retryAt < giveUpAt ? [{ ...state, phase }, []] : closed(state)
+}
 
 const closed = (state: State): Step => [{ ...state, requested: false, phase: { _tag: "Closed" } }, []]
 
@@ -349,9 +358,9 @@ const phaseWoken = (state: State, now: Machine.Millis): Step => {
     case "Degraded":
       return request(state, { connection: Connection.reselect(phase.connection) }, now + state.settings.timeoutMs)
     case "Closing":
-      return linger(state, phase.giveUpAt, now)
+      return linger(state, phase, now)
     case "Lingering":
-      return giveBack(state, true, phase.giveUpAt, now)
+      return giveBack(state, { ...phase, repeated: true }, now)
     default:
       return wait(state, now)
   }

@@ -5,7 +5,14 @@ import * as Conduit from "./Conduit.ts"
 
 const at = { trench: "t", conduit: "c" }
 const stream = { ...at, stream: "s" }
-const settings = { name: "target", node: "n", namespace: "ns", timeoutMs: 15_000, entryTimeoutMs: 30_000 }
+const settings = {
+  name: "target",
+  node: "n",
+  namespace: "ns",
+  timeoutMs: 15_000,
+  tokenLifetimeMs: 600_000,
+  entryTimeoutMs: 30_000
+}
 const cidrs = (...texts: ReadonlyArray<string>) => texts.map((text) => Cidr.unsafe(text))
 const gateways = cidrs("172.16.0.1/24", "fd00::1/64")
 
@@ -334,15 +341,34 @@ describe("Conduit", () => {
     const conduit = closing()
     conduit.wake()
     assert.deepStrictEqual([conduit.link, conduit.did, Conduit.isGone(conduit.state)], ["Lingering", ["Cancel"], true])
-    conduit.wake()
-    assert.deepStrictEqual(conduit.did, ["CloseConnection"])
-    conduit.wake()
-    conduit.wake()
-    conduit.wake()
-    assert.isTrue(Conduit.isClosed(conduit.state), "the token has expired")
+    const pauses: Array<number> = []
+    while (!Conduit.isClosed(conduit.state)) {
+      pauses.push(conduit.wakesIn())
+      conduit.wake()
+      assert.deepStrictEqual(conduit.did, ["CloseConnection"])
+      conduit.send({ _tag: "CloseFailed", at, call: conduit.state.nextCall - 1, reason: "Unavailable" })
+    }
+    assert.deepStrictEqual(pauses, [1_000, 2_000, 4_000, 8_000, 16_000])
+    assert.isTrue(conduit.now() < 60_000, "the token that the connection came with has expired then")
     const wanted = closing()
     wanted.wake()
     wanted.send({ _tag: "StreamWanted", at: stream, opened: 1 })
     assert.deepStrictEqual([wanted.link, wanted.did], ["Querying", ["QueryConnection"]])
+  })
+
+  it("A13 a connection that nobody has seen is closed as long as any token may live", () => {
+    const conduit = drive()
+    conduit.queried()
+    conduit.send({ _tag: "StreamUnwanted", at: stream })
+    const begun = conduit.now()
+    let longest = 0
+    while (!Conduit.isClosed(conduit.state)) {
+      conduit.send({ _tag: "CloseFailed", at, call: conduit.state.nextCall - 1, reason: "Unavailable" })
+      longest = Math.max(longest, conduit.wakesIn())
+      conduit.wake()
+    }
+    assert.strictEqual(longest, 60_000)
+    assert.isTrue(conduit.now() - begun > settings.tokenLifetimeMs - 60_000)
+    assert.isTrue(conduit.now() - begun <= settings.tokenLifetimeMs)
   })
 })

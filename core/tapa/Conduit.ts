@@ -89,7 +89,7 @@ export const init = ({ nextCall, opened, seed, settings, stream }: typeof Input.
 
 export const step = (state: State, event: Event | Machine.Woken, now: Machine.Millis): Step => {
   const reaction = react(state, event, now)
-  return reaction[0] === state ? reaction : Machine.andThen(reaction, (state) => tend(state, now))
+  return reaction[0] === state ? reaction : Machine.andThen(reaction, (next) => tend(state, next, now))
 }
 
 export const wake = (state: State): Machine.Millis | undefined =>
@@ -160,15 +160,20 @@ const woken = (state: State, now: Machine.Millis): Step => {
 }
 
 /** Draws the conclusions of whatever changed. */
-const tend = (state: State, now: Machine.Millis): Step => {
+const tend = (before: State, state: State, now: Machine.Millis): Step => {
+  const isSame = state.attachment === before.attachment && state.configured === before.configured
+  return Machine.andThen(isSame ? Machine.stay(state) : offer(state, now), (state) => leave(state, now))
+}
+
+/** Tells every stream its situation, once the configuration is watched. */
+const offer = (state: State, now: Machine.Millis): Step => {
   const watched = state.configured.phase._tag === "Off" && Attachment.localIps(state.attachment) !== undefined
     ? watch(state)
     : Machine.stay(state)
-  const offered = Machine.andThen(
+  return Machine.andThen(
     watched,
     (state) => stepStreams(state, (at) => ({ _tag: "SituationChanged", situation: situationOf(state, at) }), now)
   )
-  return Machine.andThen(offered, (state) => leave(state, now))
 }
 
 const watch = (state: State): Step => {

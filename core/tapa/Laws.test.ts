@@ -9,7 +9,14 @@ import * as Ambassador from "./Ambassador.ts"
 import * as Stream from "./Stream.ts"
 
 const at = { trench: "t", conduit: "c", stream: "s" }
-const settings = { name: "target", node: "n", namespace: "ns", timeoutMs: 15_000, entryTimeoutMs: 30_000 }
+const settings = {
+  name: "target",
+  node: "n",
+  namespace: "ns",
+  timeoutMs: 15_000,
+  tokenLifetimeMs: 600_000,
+  entryTimeoutMs: 30_000
+}
 const ips = [Cidr.unsafe("172.16.0.2/24"), Cidr.unsafe("fd00::2/64")]
 const elsewhere = [Cidr.unsafe("172.16.0.9/24")]
 const available = (maxTargets: number, addresses: ReadonlyArray<Cidr.Cidr>): Stream.Situation => ({

@@ -52,6 +52,8 @@ export const Settings = Schema.Struct({
   namespace: Schema.String,
   /** The budget of one step: connect, VIP update, unregister at close, disconnect. */
   timeoutMs: Duration,
+  /** The longest that the manager keeps a connection which nobody refreshes. */
+  tokenLifetimeMs: Duration,
   /** How long after an attempt ended an open stream is registered again; at most half of the expiry at the NSP. */
   entryTimeoutMs: Duration
 })

@@ -11,7 +11,14 @@ import * as Seed from "../../core/Seed.ts"
 import { Stream } from "../../core/tapa/index.ts"
 
 const at = { trench: "t", conduit: "c", stream: "s" }
-const settings = { name: "target", node: "n", namespace: "ns", timeoutMs: 15_000, entryTimeoutMs: 30_000 }
+const settings = {
+  name: "target",
+  node: "n",
+  namespace: "ns",
+  timeoutMs: 15_000,
+  tokenLifetimeMs: 600_000,
+  entryTimeoutMs: 30_000
+}
 const filter: Registry.Filter = { kind: "default", status: "any", stream: at }
 
 interface Options {

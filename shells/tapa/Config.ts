@@ -82,12 +82,13 @@ export const validate = (settings: Settings): ReadonlyArray<string> => {
 }
 
 /** What the machine has to know; durations in whole milliseconds. */
-export const ofMachine = ({ entryTimeoutMs, name, namespace, node, timeoutMs }: Settings): Model.Settings => ({
-  name,
-  node,
-  namespace,
-  timeoutMs: Math.ceil(timeoutMs),
-  entryTimeoutMs: Math.ceil(entryTimeoutMs)
+export const ofMachine = (settings: Settings): Model.Settings => ({
+  name: settings.name,
+  node: settings.node,
+  namespace: settings.namespace,
+  timeoutMs: Math.ceil(settings.timeoutMs),
+  tokenLifetimeMs: Math.ceil(settings.maxTokenLifetimeMs),
+  entryTimeoutMs: Math.ceil(settings.entryTimeoutMs)
 })
 
 /** Where the NSP of a trench listens. */

@@ -74,6 +74,7 @@ describe("The settings of the TAPA", () => {
       node: "",
       namespace: "default",
       timeoutMs: 15_000,
+      tokenLifetimeMs: 86_400_000,
       entryTimeoutMs: 30_000
     })
   })
