@@ -48,7 +48,8 @@ const tcpOnce = async (request: Request): Promise<string> => {
   try {
     return await line(socket)
   } finally {
-    socket.destroy()
+    // A reset leaves no TIME_WAIT behind: samples of many connections would soon use up the source ports.
+    socket.resetAndDestroy()
   }
 }
 
@@ -122,7 +123,7 @@ const probe = async ({ of: id = 0 }: Request): Promise<Omit<Answer, "id">> => {
 }
 
 const drop = async ({ of: id = 0 }: Request): Promise<Omit<Answer, "id">> => {
-  for (const { socket } of held.get(id) ?? []) socket.destroy()
+  for (const { socket } of held.get(id) ?? []) socket.resetAndDestroy()
   held.delete(id)
   return { replies: {}, lost: 0, errors: [] }
 }

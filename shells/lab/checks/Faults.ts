@@ -104,6 +104,7 @@ const countLeaks = Effect.fnUntraced(function*(lab: Lab.Lab, trench: Trench, tar
 const asHostError = <A, E extends { readonly message: string }, R>(effect: Effect.Effect<A, E, R>) =>
   Effect.mapError(effect, ({ message }) => new Host.HostError({ command: "nft", detail: message }))
 
+/** Kills a program of the control plane; packets do not need it, so connections that stand have to outlive it. */
 const restart = (name: string, program: (lab: Lab.Lab, trench: Trench) => Program | undefined): Check.Check => ({
   name,
   leftOut: always,
@@ -111,6 +112,8 @@ const restart = (name: string, program: (lab: Lab.Lab, trench: Trench) => Progra
     Effect.gen(function*() {
       const victim = program(lab, trench)
       if (victim === undefined) return "no such program"
+      const [service] = Check.servicesOf(trench, "tcp", undefined)
+      const held = service === undefined ? undefined : yield* trench.traffic.hold(Check.destination(service), 40)
       const before = victim.pid()
       yield* victim.kill
       yield* eventually(
@@ -120,8 +123,15 @@ const restart = (name: string, program: (lab: Lab.Lab, trench: Trench) => Progra
         10_000
       )
       yield* Check.allRight(trench, 60_000)
+      if (held !== undefined) {
+        const probed = yield* trench.traffic.probe(held)
+        yield* trench.traffic.drop(held)
+        if (probed.lost > 0) {
+          return yield* Check.fail(`${probed.lost} of 40 connections did not outlive it: ${probed.errors.join(", ")}`)
+        }
+      }
       yield* reopen(trench)
-      return `${victim.name} killed; traffic is right, and a target can close and open`
+      return `${victim.name} killed; connections stand, traffic is right, and a target can close and open`
     })
 })
 
