@@ -8,7 +8,10 @@ const counts = (table: ReadonlyArray<number>): ReadonlyMap<number, number> => {
   return all
 }
 
-const Identifiers = Schema.Array(Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: 20 })))
+const Identifier = Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: 20 }))
+const Identifiers = Schema.Array(Identifier)
+
+const shape = (maxTargets: number): Maglev.Shape => ({ maxTargets, slots: Maglev.size(maxTargets) })
 
 describe("Maglev", () => {
   it("populates as nfqlb does, given its permutations", () => {
@@ -44,27 +47,41 @@ describe("Maglev", () => {
   })
 
   it.prop(
-    "fills every slot evenly, whatever the order of the identifiers",
+    "gives every slot to one of those present, whatever their order",
     { identifiers: Identifiers },
     ({ identifiers }) => {
-      const table = Maglev.table(Maglev.size(20), identifiers)
-      const shares = [...counts(table).values()]
+      const table = Maglev.table(shape(20), identifiers)
       assert.strictEqual(table.length, identifiers.length === 0 ? 0 : Maglev.size(20))
       assert.deepStrictEqual(new Set(counts(table).keys()), new Set(identifiers))
-      if (shares.length > 0) assert.isAtMost(Math.max(...shares) - Math.min(...shares), 1)
-      assert.deepStrictEqual(Maglev.table(Maglev.size(20), identifiers.toReversed()), table)
+      assert.deepStrictEqual(Maglev.table(shape(20), identifiers.toReversed()), table)
     }
   )
 
-  it("moves few slots of those who stay when one of 100 leaves", () => {
-    const all = Array.from({ length: 100 }, (_, n) => n + 1)
-    const before = Maglev.table(Maglev.size(100), all)
-    let worst = 0
-    for (const gone of all) {
-      const after = Maglev.table(Maglev.size(100), all.filter((identifier) => identifier !== gone))
-      const moved = before.filter((owner, slot) => owner !== gone && owner !== after[slot]).length
-      worst = Math.max(worst, moved / before.length)
+  it.prop(
+    "moves the slots of a target that leaves and no others",
+    { identifiers: Identifiers, gone: Identifier },
+    ({ identifiers, gone }) => {
+      const stay = identifiers.filter((identifier) => identifier !== gone)
+      if (stay.length === 0) return
+      const before = Maglev.table(shape(20), [...stay, gone])
+      const after = Maglev.table(shape(20), stay)
+      assert.isTrue(before.every((owner, slot) => owner === gone || owner === after[slot]))
     }
-    assert.isBelow(worst, 0.025)
+  )
+
+  it("is even to one slot when every target is there, and to a quarter for any number of them", () => {
+    const everyone = Array.from({ length: 100 }, (_, n) => n + 1)
+    for (const present of [1, 2, 3, 4, 10, 25, 50, 75, 99, 100]) {
+      const shares = [...counts(Maglev.table(shape(100), everyone.slice(0, present))).values()]
+      const even = Maglev.size(100) / present
+      assert.strictEqual(shares.length, present)
+      const allowed = present === 100 ? 1 : 0.25 * even
+      for (const share of shares) assert.isAtMost(Math.abs(share - even), allowed, `${present} present`)
+    }
+  })
+
+  it("is even for a few targets of a stream that may have thousands", () => {
+    const shares = [...counts(Maglev.table(shape(5_000), [7, 1_234, 4_999])).values()]
+    for (const share of shares) assert.isAtMost(Math.abs(share / Maglev.size(5_000) - 1 / 3), 0.01)
   })
 })

@@ -1,13 +1,26 @@
 /**
- * The lookup table of consistent hashing (Maglev, Eisenbud et al., NSDI 2016): which target owns which slot.
+ * The lookup table of consistent hashing: which target owns which slot.
  *
- * 1. Every slot has an owner while there is one; the shares of two owners differ by at most one slot.
- * 2. The table depends on its size and the set of identifiers only, so all load balancers agree.
- * 3. A change of the set moves few slots of those who stay.
+ * Every slot has a home, found as Maglev finds owners (Eisenbud et al., NSDI 2016) for all identifiers a stream may
+ * have. While its home is away, the slot goes to a stand-in: the first identifier present in an order of its own.
+ *
+ * 1. Every slot has an owner while there is one. With every identifier present the shares differ by at most one slot.
+ * 2. The table depends on its shape and the set of identifiers only, so all load balancers agree.
+ * 3. A target that leaves moves its own slots and no others; one that returns takes back exactly these.
+ *
+ * Plain Maglev fills the table for those present only, which keeps every set even to one slot but moves one or two of a
+ * hundred slots of the targets that stay: connections that stand would break at each change of a stream.
  *
  * Sizes follow nfqlb (about 100 slots for each possible target); permutations come from a hash of the identifier
  * instead of the C library's generator, so that they do not depend on how many targets may exist.
  */
+
+/** The measures of a stream's table, both fixed for its life. */
+export interface Shape {
+  readonly maxTargets: number
+  /** See `size`. */
+  readonly slots: number
+}
 
 /** The order in which an identifier wants slots: `offset`, `offset + skip`, ... modulo the size. */
 export interface Preference {
@@ -23,10 +36,35 @@ export const maxTargetsLimit = 10_000
 export const size = (maxTargets: number): number =>
   nextPrime(Math.min(100 * maxTargets, Math.max(100_000, 10 * maxTargets)))
 
-/** The owner of each slot; empty without identifiers. */
-export const table = (size: number, identifiers: Iterable<number>): ReadonlyArray<number> => {
-  const sorted = [...new Set(identifiers)].toSorted((a, b) => a - b)
-  return populate(size, sorted.map((identifier) => ({ identifier, ...preference(size, identifier) })))
+/** The owner of each slot; empty without identifiers. Identifiers are 1 to `maxTargets`. */
+export const table = ({ maxTargets, slots }: Shape, identifiers: Iterable<number>): ReadonlyArray<number> => {
+  const present = new Set(identifiers)
+  if (present.size === 0) return []
+  const everyone = Array.from({ length: maxTargets }, (_, index) => index + 1)
+  const homes = populate(slots, everyone.map((identifier) => ({ identifier, ...preference(slots, identifier) })))
+  return homes.map((home, slot) => present.has(home) ? home : standIn(slot, maxTargets, present))
+}
+
+// Most slots find a stand-in in a few draws; the ranking of those present serves streams that are nearly empty.
+const draws = 16
+
+/** The owner of a slot whose home is away: the first present in an order that depends on the slot alone. */
+const standIn = (slot: number, maxTargets: number, present: ReadonlySet<number>): number => {
+  for (let draw = 1; draw <= draws; draw++) {
+    const candidate = hash(slot, Math.imul(draw, 0x9e3779b1)) % maxTargets + 1
+    if (present.has(candidate)) return candidate
+  }
+  const seed = hash(slot, 0x27d4eb2f)
+  let best = 0
+  let highest = -1
+  for (const identifier of present) {
+    const rank = hash(identifier, seed)
+    if (rank > highest || (rank === highest && identifier < best)) {
+      best = identifier
+      highest = rank
+    }
+  }
+  return best
 }
 
 /** The wishes of an identifier in a table of the size. */

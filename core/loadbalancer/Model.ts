@@ -6,7 +6,8 @@ import { Cidr } from "../net/Cidr.ts"
 /** A stream and the targets that take its packets. */
 export const Stream = Schema.Struct({
   name: Schema.String,
-  /** Of the slot table, see `Maglev.size`. */
+  /** The shape of the slot table, see `Maglev.Shape`. */
+  maxTargets: Schema.Natural,
   slots: Schema.Natural,
   /** The mark of a target is `offset` plus its identifier. */
   offset: Schema.Natural,

@@ -36,8 +36,8 @@ const example: Rules = {
     }
   ],
   streams: [
-    { name: "stream-1", slots: 11, offset: 5_000, identifiers: [1, 2] },
-    { name: "stream-2", slots: 11, offset: 5_100, identifiers: [] }
+    { name: "stream-1", maxTargets: 4, slots: 11, offset: 5_000, identifiers: [1, 2] },
+    { name: "stream-2", maxTargets: 4, slots: 11, offset: 5_100, identifiers: [] }
   ],
   portNats: [{ port: 80, targetPort: 8_080, protocol: "udp", vips: vips.slice(0, 1) }]
 }
@@ -67,6 +67,7 @@ describe("Ruleset", () => {
       ...example,
       streams: [{
         name: "stream-1",
+        maxTargets: 100,
         slots,
         offset: 5_000,
         identifiers: Array.from({ length: count }, (_, n) => n + 1)
@@ -94,7 +95,7 @@ describe("Ruleset", () => {
   })
 
   it("marks each slot with the offset of the stream plus the identifier of the target", () => {
-    const marks = Ruleset.marks({ name: "s", slots: 101, offset: 5_000, identifiers: [1, 7] })
+    const marks = Ruleset.marks({ name: "s", maxTargets: 9, slots: 101, offset: 5_000, identifiers: [1, 7] })
     assert.strictEqual(marks.length, 101)
     assert.deepStrictEqual(new Set(marks), new Set([5_001, 5_007]))
   })

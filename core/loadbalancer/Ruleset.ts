@@ -32,8 +32,8 @@ export const script = (before: Ruleset | undefined, after: Ruleset): string => {
 }
 
 /** The mark of each slot of a stream. */
-export const marks = ({ identifiers, offset, slots }: Stream): ReadonlyArray<number> =>
-  Maglev.table(slots, identifiers).map((identifier) => offset + identifier)
+export const marks = (stream: Stream): ReadonlyArray<number> =>
+  Maglev.table(stream, stream.identifiers).map((identifier) => stream.offset + identifier)
 
 const declare = (objects: ReadonlyArray<Chains.Object>): string =>
   `table inet ${table} {\n${objects.map(({ text }) => text).join("\n")}\n}`

@@ -56,6 +56,7 @@ export const rules = (given: Given, ready: ReadonlyArray<number>): Ruleset => {
     streams: attracts
       ? Object.entries(offsets).map(([name, { maxTargets, offset }]) => ({
         name,
+        maxTargets,
         slots: Maglev.size(maxTargets),
         offset,
         identifiers: identifiers(offset, maxTargets)

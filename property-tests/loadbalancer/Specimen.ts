@@ -83,8 +83,14 @@ export const rulesets: Arbitrary.Arbitrary<Model.Ruleset> = Arbitrary.map(
     vips: vips.map(({ address }) => address),
     portNats: nats,
     streams: [
-      { name: "s1", slots: Maglev.size(many ? 5 : 3), offset: 5000, identifiers: one.filter((n) => many || n < 4) },
-      ...many ? [{ name: "s2", slots: Maglev.size(5), offset: 5100, identifiers: two }] : []
+      {
+        name: "s1",
+        maxTargets: many ? 5 : 3,
+        slots: Maglev.size(many ? 5 : 3),
+        offset: 5000,
+        identifiers: one.filter((n) => many || n < 4)
+      },
+      ...many ? [{ name: "s2", maxTargets: 5, slots: Maglev.size(5), offset: 5100, identifiers: two }] : []
     ]
   })
 )

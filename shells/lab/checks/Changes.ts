@@ -5,8 +5,10 @@ import { parseAllDocuments } from "yaml"
 import * as Cidr from "../../../core/net/Cidr.ts"
 import * as Ip from "../../../core/net/Ip.ts"
 import { eventually } from "../Eventually.ts"
+import * as Host from "../Host.ts"
 import * as Lab from "../Lab.ts"
 import * as Manifests from "../Manifests.ts"
+import * as Router from "../Router.ts"
 import type { Service } from "../Topology.ts"
 import type { Trench } from "../Trench.ts"
 import * as Check from "./Check.ts"
@@ -87,14 +89,18 @@ const newVip: Check.Check = {
       if (service === undefined) return "nothing to add a VIP to"
       const vip = unusedVip(trench, service)
       yield* addVip(lab, trench, service, vip)
-      const added = { ...service, vip: { name: vipName, address: vip } }
-      if (Check.announcedVips(trench).length > 0) yield* eventually(Check.announcement(trench, [vip], "all"), 30_000)
+      if (Check.announcedVips(trench).includes(service.vip.address)) {
+        yield* eventually(Check.announcement(trench, [vip], "all"), 30_000)
+      } else {
+        yield* routeByHand(trench, service, vip)
+      }
+      const added = { ...service, vip: { name: vipName(trench), address: vip } }
       const answer = yield* Check.served(trench, added, Check.names(trench), 30_000)
       return `${Cidr.ip(vip)}: ${Check.shares(answer)}`
     })
 }
 
-const vipName = "sluice-lab-new-vip"
+const vipName = ({ layout }: Trench): string => `sluice-lab-new-${layout.trench}`
 
 /** The first address after the service's VIP that no VIP has. */
 const unusedVip = (trench: Trench, { vip }: Service): Cidr.Cidr => {
@@ -107,30 +113,40 @@ const unusedVip = (trench: Trench, { vip }: Service): Cidr.Cidr => {
   }
 }
 
-/** Does what an operator would: adds a Vip and names it in the attractors and the flow of the service. */
+/** Does what an operator would: adds a Vip, names it in the flow of the service and where the service's VIP is attracted. */
 const addVip = (lab: Lab.Lab, trench: Trench, service: Service, address: Cidr.Cidr): Effect.Effect<void> =>
   Effect.sync(() => {
     const { namespace, trench: name } = trench.layout
     const vip = {
       apiVersion: "meridio.nordix.org/v1",
       kind: "Vip",
-      metadata: { name: vipName, namespace, labels: { trench: name } },
+      metadata: { name: vipName(trench), namespace, labels: { trench: name } },
       spec: { address }
     }
+    const attracts = trench.layout.frontends
+      .map(({ attractor }) => attractor)
+      .find(({ vips }) => vips.some((one) => one.name === service.vip.name))?.name
+    const concerned = new Set([`Attractor ${attracts}`, `Flow ${service.flow}`])
     const parsed = parseAllDocuments(fs.readFileSync(lab.manifestFile, "utf8"))
     const documents = Array.isArray(parsed) ? parsed : []
     for (const document of documents) {
-      const kind = document.get("kind")
       const ours = document.getIn(["metadata", "labels", "trench"]) === name &&
         (document.getIn(["metadata", "namespace"]) ?? "default") === namespace
-      const concerned = kind === "Attractor" ||
-        (kind === "Flow" && document.getIn(["metadata", "name"]) === service.flow)
-      if (ours && concerned) document.addIn(["spec", "vips"], vipName)
+      const object = `${String(document.get("kind"))} ${String(document.getIn(["metadata", "name"]))}`
+      if (ours && concerned.has(object)) document.addIn(["spec", "vips"], vip.metadata.name)
     }
     const text = Manifests.render([...documents.map((document): unknown => document.toJS()), vip])
     fs.writeFileSync(`${lab.manifestFile}.new`, text)
     fs.renameSync(`${lab.manifestFile}.new`, lab.manifestFile)
   })
+
+/** A static gateway learns nothing: its operator adds the route, over every frontend of the attractor. */
+const routeByHand = (trench: Trench, service: Service, vip: Cidr.Cidr): Effect.Effect<void, Host.HostError> => {
+  const hops = Router.peers(trench.layout)
+    .filter(({ vips }) => vips.includes(service.vip.address))
+    .flatMap(({ bridge, remote }) => ["nexthop", "via", remote, "dev", bridge])
+  return Host.ip([["route", "replace", vip, ...hops]], trench.gateway.namespace)
+}
 
 const noTargets: Check.Check = {
   name: "no-targets-no-announcement",
