@@ -74,6 +74,22 @@ describe("Runner", () => {
       assert.deepStrictEqual(Array.from(states, (state) => state.phase), ["closed"])
     }))
 
+  it.effect("a reader that stops reading holds up nobody, and reads the newest state when it goes on", () =>
+    Effect.scoped(Effect.gen(function*() {
+      const running = yield* Runner.start(phone, { input: {}, perform: () => Effect.void })
+      const dead = yield* Stream.toPull(running.changes)
+      yield* dead
+      const seen: Array<string> = []
+      yield* Effect.forkScoped(Stream.runForEach(running.changes, ({ phase }) => Effect.sync(() => seen.push(phase))))
+      yield* settled
+      running.send({ _tag: "DialFailed", call: 0 })
+      yield* settled
+      running.send({ _tag: "HangUpRequested" })
+      yield* settled
+      assert.deepStrictEqual(seen, ["dialling", "waiting", "closed"])
+      assert.deepStrictEqual((yield* dead).map(({ phase }) => phase), ["closed"])
+    })))
+
   it.effect("ends the supervised program when a step or an interpreter has a defect", () =>
     Effect.gen(function*() {
       for (const breakStep of [true, false]) {

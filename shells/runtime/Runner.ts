@@ -66,7 +66,7 @@ export const start = Effect.fnUntraced(
     let state = first
     let armedAt: Machine.Millis | undefined
     let anonymous = 0
-    PubSub.publishUnsafe(states, state)
+    yield* PubSub.publish(states, state)
 
     const begin = (command: Command) => {
       const cancel = cancels(command)
@@ -105,7 +105,8 @@ export const start = Effect.fnUntraced(
           tape.append(now, event, next, commands)
           if (next !== state) {
             state = next
-            PubSub.publishUnsafe(states, next)
+            // Not publishUnsafe: that gives up while anybody still has the last state to read.
+            yield* PubSub.publish(states, next)
           }
           for (const command of commands) yield* begin(command)
         }
