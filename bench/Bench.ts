@@ -68,7 +68,8 @@ export const perSecond = (count: number, work: Effect.Effect<void>): Effect.Effe
     return count / (Number(process.hrtime.bigint() - begin) / 1e9)
   })
 
-const median = (values: ReadonlyArray<number>): number => {
+/** The middle value. */
+export const median = (values: ReadonlyArray<number>): number => {
   const sorted = values.toSorted((a, b) => a - b)
   return sorted[Math.floor(sorted.length / 2)] ?? Number.NaN
 }

@@ -7,6 +7,7 @@ import type { Bench, Row } from "./Bench.ts"
 /** The benchmarks by name; loading one loads no other. */
 const benches: Record<string, () => Promise<Bench>> = {
   ipam: async () => (await import("./Ipam.ts")).bench,
+  nsp: async () => (await import("./Nsp.ts")).bench,
   runner: async () => (await import("./Runner.ts")).bench
 }
 

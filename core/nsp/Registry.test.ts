@@ -1,7 +1,8 @@
 import { assert, describe, it } from "@effect/vitest"
 import { HashMap, Schema } from "effect"
 import { machineLaws } from "../../property-tests/laws/MachineLaws.ts"
-import { Target } from "../config/Target.ts"
+import type { StreamKey } from "../config/Model.ts"
+import { Kind, Target } from "../config/Target.ts"
 import * as Machine from "../Machine.ts"
 import * as Registry from "./Registry.ts"
 
@@ -25,6 +26,12 @@ const play = (...events: ReadonlyArray<readonly [now: number, event: Registry.Ev
     ([state], [now, event]) => Registry.machine.step(state, event, now),
     Registry.machine.init({ settings, stored: [] }, 0)
   )
+
+const mapNames = ({ conduit, stream, trench }: StreamKey, f: (name: string) => string) => ({
+  trench: f(trench),
+  conduit: f(conduit),
+  stream: f(stream)
+})
 
 const byIp = (a: Target, b: Target): number => (a.ips.join() < b.ips.join() ? -1 : 1)
 
@@ -108,6 +115,25 @@ describe("Registry", () => {
       [0, register(frontend)]
     )
     assert.strictEqual(Registry.targets(state, filter).length, expected)
+  })
+
+  const Name = Schema.Literals(["", "a", "b", "a,b"])
+  const Watch = Schema.Struct({
+    kind: Kind,
+    status: Schema.Literal("any"),
+    stream: Schema.optionalKey(Schema.Struct({ trench: Name, conduit: Name, stream: Name }))
+  })
+
+  it.prop("tells a change to those whose filter lets the target through, and to nobody else", [Watch, Target], ([
+    filter,
+    one
+  ]) => {
+    const { stream } = filter
+    const named = stream === undefined ? {} : { stream: mapNames(stream, (name) => name === "" ? "a" : name) }
+    for (const target of [one, { ...one, kind: filter.kind, ...named }, { ...one, ...named }]) {
+      const isTold = Registry.patternsOf(target).includes(Registry.patternOf(filter))
+      assert.strictEqual(isTold, Registry.matches(filter, target))
+    }
   })
 
   const Few = Schema.Array(Schema.Struct({

@@ -15,7 +15,6 @@
  * 5. Every request is answered once.
  */
 import { Equal, HashMap, Option, Schema } from "effect"
-import { StreamKey } from "../config/Model.ts"
 import { Kind, Status, Target } from "../config/Target.ts"
 import * as Machine from "../Machine.ts"
 
@@ -148,18 +147,31 @@ const membersMatch = (filter: Filter, group: HashMap.HashMap<string, Target>): b
   return false
 }
 
-/** The key under which a target is kept and its watchers are found: its kind and stream. */
-export const groupOf = ({ kind, stream }: Pick<Target, "kind" | "stream">): string =>
-  stream === undefined ? kind : groupKey(kind, stream)
+/** The key under which a target is kept: its kind and stream. */
+export const groupOf = ({ kind, stream }: Pick<Target, "kind" | "stream">): string => pattern(kind, stream)
 
 /** The only group whose targets can match, or undefined when several can. */
-export const groupOfFilter = ({ kind, stream }: Filter): string | undefined =>
+const groupOfFilter = ({ kind, stream }: Filter): string | undefined =>
   stream === undefined || stream.trench === "" || stream.conduit === "" || stream.stream === ""
     ? undefined
-    : groupKey(kind, stream)
+    : pattern(kind, stream)
 
-const groupKey = (kind: Kind, { conduit, stream, trench }: StreamKey): string =>
-  JSON.stringify([kind, trench, conduit, stream])
+/** What a filter says about kind and stream as one text: filters with the same pattern see the same changes. */
+export const patternOf = ({ kind, stream }: Filter): string => pattern(kind, stream)
+
+/** The patterns of all filters that may let the target through; nobody else need hear of it. */
+export const patternsOf = ({ kind, stream }: Target): ReadonlyArray<string> =>
+  stream === undefined ? [pattern(kind, undefined)] : [
+    pattern(kind, undefined),
+    ...[stream.trench, ""].flatMap((trench) =>
+      [stream.conduit, ""].flatMap((conduit) =>
+        [stream.stream, ""].map((name) => pattern(kind, { trench, conduit, stream: name }))
+      )
+    )
+  ]
+
+const pattern = (kind: Kind, stream: Filter["stream"]): string =>
+  stream === undefined ? kind : JSON.stringify([kind, stream.trench, stream.conduit, stream.stream])
 
 /** The set of addresses as a key. */
 const ipsKey = ({ ips }: Target): string => JSON.stringify([...new Set(ips)].toSorted())

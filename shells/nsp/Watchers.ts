@@ -1,6 +1,6 @@
 /**
- * Who watches which targets. A change wakes the watchers of its stream and those who watch several streams, nobody else,
- * so that its cost does not grow with the trench.
+ * Who watches which targets. A change wakes those whose filter names its kind and stream, or leaves them open, and
+ * nobody else, so that its cost does not grow with the trench.
  */
 import { Effect, Queue, Stream } from "effect"
 import type { Target } from "../../core/config/index.ts"
@@ -13,10 +13,8 @@ export interface Watchers {
   readonly watch: <A>(filter: Registry.Filter, look: () => A) => Stream.Stream<A>
 }
 
-/** The key of those who watch several groups of targets. */
-const several = ""
-
 export const make = (): Watchers => {
+  // By the pattern of the filter.
   const watching = new Map<string, Set<Queue.Queue<void>>>()
   const enter = (key: string) =>
     Effect.map(Queue.sliding<void>(1), (queue) => {
@@ -35,12 +33,12 @@ export const make = (): Watchers => {
     })
   return {
     wake: (target) => {
-      for (const key of [Registry.groupOf(target), several]) {
+      for (const key of Registry.patternsOf(target)) {
         for (const queue of watching.get(key) ?? []) Queue.offerUnsafe(queue, undefined)
       }
     },
     watch: (filter, look) => {
-      const key = Registry.groupOfFilter(filter) ?? several
+      const key = Registry.patternOf(filter)
       return Stream.unwrap(Effect.map(Effect.acquireRelease(enter(key), leave(key)), Stream.fromQueue)).pipe(
         Stream.map(look),
         Stream.changes
