@@ -9,6 +9,7 @@ import type { Scope } from "effect"
 import { Target } from "../../core/config/index.ts"
 import { Registry } from "../../core/nsp/index.ts"
 import * as Sqlite from "../storage/Sqlite.ts"
+import * as OriginalStore from "./OriginalStore.ts"
 
 export interface Store {
   /** The targets that were there when the store was opened. */
@@ -22,8 +23,6 @@ export interface Store {
 
 const migrations = ["CREATE TABLE registered (key TEXT PRIMARY KEY, target TEXT NOT NULL) STRICT, WITHOUT ROWID"]
 
-const original = new Set(["targets", "streams", "conduits", "trenches"])
-
 const TargetJson = Schema.fromJsonString(Schema.toCodecJson(Target.Target))
 const encode = Schema.encodeSync(TargetJson)
 const decode = Schema.decodeUnknownResult(TargetJson)
@@ -33,15 +32,19 @@ type Entry =
   | { readonly _tag: "Save" | "Remove"; readonly target: Target.Target }
   | { readonly _tag: "Flush"; readonly done: Deferred.Deferred<void> }
 
-/** Opens the file, making it if need be. A file of the original NSP is taken over; its entries register anew. */
+/** Opens the file, making it if need be. A file of the original NSP is taken over with its targets. */
 export const open = (file: string): Effect.Effect<Store, Sqlite.SqliteError, Scope.Scope> =>
   Effect.gen(function*() {
     const sqlite = yield* Sqlite.open({
       file,
       applicationId: 0x6e737001,
       migrations,
-      adopt: (tables) => tables.every((table) => original.has(table))
+      adopt: (tables) => tables.every((table) => OriginalStore.tables.includes(table))
     })
+    yield* Effect.catch(
+      OriginalStore.takeOver(sqlite, (target) => save(sqlite, target)),
+      ({ message }) => Effect.logError(`The targets of the original NSP are not taken over: ${message}`)
+    )
     const rows = yield* sqlite.all(Row, "SELECT target FROM registered ORDER BY key")
     const stored: Array<Target.Target> = []
     for (const { target } of rows) {
@@ -78,17 +81,20 @@ export const open = (file: string): Effect.Effect<Store, Sqlite.SqliteError, Sco
 const write = (sqlite: Sqlite.Store, entry: Entry): Effect.Effect<unknown, Sqlite.SqliteError> => {
   switch (entry._tag) {
     case "Save":
-      return sqlite.run(
-        "INSERT OR REPLACE INTO registered (key, target) VALUES (?, ?)",
-        Registry.keyOf(entry.target),
-        encode(entry.target)
-      )
+      return save(sqlite, entry.target)
     case "Remove":
       return sqlite.run("DELETE FROM registered WHERE key = ?", Registry.keyOf(entry.target))
     case "Flush":
       return Effect.void
   }
 }
+
+const save = (sqlite: Sqlite.Store, target: Target.Target): Effect.Effect<unknown, Sqlite.SqliteError> =>
+  sqlite.run(
+    "INSERT OR REPLACE INTO registered (key, target) VALUES (?, ?)",
+    Registry.keyOf(target),
+    encode(target)
+  )
 
 const complete = (entry: Entry): Effect.Effect<unknown> =>
   entry._tag === "Flush" ? Deferred.succeed(entry.done, undefined) : Effect.void
