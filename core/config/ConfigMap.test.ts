@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Result } from "effect"
+import { Result, Schema } from "effect"
 import { conduit, everything, flow, gateway, stream } from "../../property-tests/fixtures/Manifests.ts"
 import * as ConfigMap from "./ConfigMap.ts"
 import * as Manifest from "./Manifest.ts"
@@ -255,6 +255,31 @@ describe("ConfigMap", () => {
     assert.isTrue(Result.isSuccess(ConfigMap.read(place, data)))
     const [changed] = configuration({ ...data, streams: list({ name: "s", conduit: "c", "max-targets": "7" }) }).streams
     assert.strictEqual(changed?.maxTargets, 7)
+  })
+
+  const Scalar = Schema.Union([
+    Schema.NullOr(Schema.String),
+    Schema.Literals(["t", "c", "0", "1", "true", "20.0.0.1/32"])
+  ])
+  const Value = Schema.Union([Scalar, Schema.Array(Scalar), Schema.Record(Schema.String, Scalar)])
+  const Change = Schema.Struct({
+    key: Schema.Literals(ConfigMap.keys),
+    field: Schema.Union([
+      Schema.Literals(["name", "trench", "vips", "bfd", "protocol", "hold-time", "destination-port-nats", "priority"]),
+      Schema.String
+    ]),
+    value: Value
+  })
+
+  it.prop("gives a configuration or sentences, whatever the data are", [Schema.Array(Change)], ([changes]) => {
+    const changed = changes.reduce<{ readonly [K in ConfigMap.Key]?: unknown }>((data, { field, key, value }) => {
+      const item = key === "gateways" ? bgpGateway : flowItem
+      return { ...data, [key]: key === "trench" ? { [field]: value } : list({ ...item, [field]: value }) }
+    }, data)
+    const read = ConfigMap.read(place, changed)
+    assert.isTrue(
+      Result.isSuccess(read) || read.failure.length > 0 && read.failure.every(({ remedy }) => remedy !== "")
+    )
   })
 
   it("does not mind in which order the items stand", () => {

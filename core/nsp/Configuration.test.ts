@@ -49,7 +49,7 @@ describe("Configuration", () => {
       assert.strictEqual(select(configuration, { name: "x" }).length, 0)
     }
     assert.deepStrictEqual(Configuration.trenches(configuration, { name: "t" }), ["t"])
-    assert.deepStrictEqual(Configuration.trenches(configuration, { name: "u" }), [])
+    for (const name of ["u", ""]) assert.deepStrictEqual(Configuration.trenches(configuration, { name }), [])
   })
 
   it("serves the only trench, the named one, and of two with one name the one in its namespace", () => {

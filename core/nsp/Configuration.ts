@@ -1,7 +1,7 @@
 /**
  * What the seven watches of the configuration manager answer: the objects of the trench that match a selector.
  *
- * An empty name, and a parent that the request does not name, match everything. (The original treats a missing parent as
+ * An empty name, and a parent that the request does not name, match everything; only a trench has to be named. (The original treats a missing parent as
  * "nothing"; all its useful requests name their parents and get the same answers here.)
  * Source: Meridio `api/nsp/v1/utils.go`, `pkg/configuration/registry`.
  */
@@ -21,8 +21,8 @@ export type Selector = typeof Selector.Type
 /** A watch: from the configuration and a selector to the answer. */
 type Watch<A> = (configuration: Configuration, selector: Selector) => ReadonlyArray<A>
 
-/** The trench itself, once or not at all. Here `name` is the name of the trench. */
-export const trenches: Watch<string> = ({ trench }, { name }) => (agrees(name, trench) ? [trench] : [])
+/** The trench itself, once or not at all. Here `name` is the name of the trench, and no name is nobody's. */
+export const trenches: Watch<string> = ({ trench }, { name }) => (name === trench ? [trench] : [])
 
 export const conduits: Watch<Conduit> = (configuration, { name, trench }) =>
   configuration.conduits.filter((one) => agrees(name, one.conduit) && agrees(trench, one.trench))

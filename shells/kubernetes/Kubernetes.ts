@@ -7,8 +7,8 @@
  * 2. A watch is asked to end after 25 s, and given up when nothing at all comes for 30 s: no dead connection stays.
  * 3. The stream never ends by itself. Source of the verb and the pause: Meridio `pkg/k8s/watcher`.
  */
-import type { KubeConfig } from "@kubernetes/client-node"
 import { Effect, Queue, Schedule, Schema, Stream } from "effect"
+import type { Client } from "./Client.ts"
 
 /** Why the API cannot be used at all. Failures that may pass are `Lost`. */
 export class KubernetesError extends Schema.TaggedError<KubernetesError>()("KubernetesError", {
@@ -48,18 +48,16 @@ export const pathOf = (namespace: string, kind: "configmaps" | "secrets"): strin
 
 /** Reads how to reach the API: from KUBECONFIG, `~/.kube/config` or the service account of the pod, in this order. */
 export const connect: Effect.Effect<Kubernetes, KubernetesError> = Effect.gen(function*() {
-  const client = yield* Effect.promise(() => import("@kubernetes/client-node"))
-  const config = new client.KubeConfig()
-  yield* Effect.try({
-    try: () => config.loadFromDefault(),
+  const { load } = yield* Effect.promise(() => import("./Client.ts"))
+  const { server, watch } = yield* Effect.try({
+    try: load,
     catch: (cause) =>
       new KubernetesError({
         reason: "Config",
         details: `the Kubernetes configuration cannot be read: ${describe(cause)}`
       })
   })
-  const server = config.getCurrentCluster()?.server
-  if (server === undefined || isGuess(config)) {
+  if (server === undefined) {
     return yield* new KubernetesError({
       reason: "NoCluster",
       details: "there is no Kubernetes: KUBECONFIG, ~/.kube/config and the pod's service account name no cluster"
@@ -67,30 +65,17 @@ export const connect: Effect.Effect<Kubernetes, KubernetesError> = Effect.gen(fu
   }
   return {
     server,
-    follow: (which) => Stream.repeat(once(new client.Watch(config), which), Schedule.spaced(pauseMs))
+    follow: (which) => Stream.repeat(once(watch, which), Schedule.spaced(pauseMs))
   }
 })
 
 const pauseMs = 500
 const watchS = 25
 
-/** The client falls back to a guess when it finds nothing. */
-const isGuess = (config: KubeConfig): boolean =>
-  config.getCurrentUser()?.name === "user" && config.getCurrentCluster()?.server === "http://localhost:8080"
-
-interface Watch {
-  watch(
-    path: string,
-    query: Record<string, string | number>,
-    event: (type: string, object: unknown) => void,
-    done: (error: unknown) => void
-  ): Promise<AbortController>
-}
-
 const isStatus = Schema.is(Schema.Struct({ message: Schema.String }))
 
 /** One watch, to its end. */
-const once = (watch: Watch, { name, path }: Which): Stream.Stream<Change> =>
+const once = (watch: Client["watch"], { name, path }: Which): Stream.Stream<Change> =>
   Stream.callback<Change>((queue) =>
     Effect.acquireRelease(
       Effect.sync(() => {
@@ -116,7 +101,7 @@ const once = (watch: Watch, { name, path }: Which): Stream.Stream<Change> =>
         const finished = (error: unknown): void =>
           error === null || error === undefined ? end(isSilent ? { _tag: "Silent" } : undefined) : lost(error)
         const query = { fieldSelector: `metadata.name=${name}`, timeoutSeconds: watchS }
-        const running = watch.watch(path, query, heard, finished)
+        const running = watch(path, query, heard, finished)
         running.catch(lost)
         return () => {
           isOver = true

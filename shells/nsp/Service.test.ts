@@ -7,7 +7,7 @@ import { stringify } from "yaml"
 import type { Target } from "../../core/config/index.ts"
 import { conduit, everything, flow, stream, trench, vip } from "../../property-tests/fixtures/Manifests.ts"
 import { ConfigurationManagerDefinition } from "../../proto/gen/api/nsp/v1/configurationmanager.ts"
-import { TargetRegistryDefinition } from "../../proto/gen/api/nsp/v1/targetregistry.ts"
+import { Target_Status, TargetRegistryDefinition } from "../../proto/gen/api/nsp/v1/targetregistry.ts"
 import * as Client from "../grpc/Client.ts"
 import * as GrpcError from "../grpc/Error.ts"
 import * as Health from "../grpc/Health.ts"
@@ -123,7 +123,10 @@ describe("the target registry over TCP", () => {
       yield* register(client)
       assert.deepStrictEqual(yield* all.next, [target()])
       assert.deepStrictEqual(yield* enabled.next, [target()])
-      yield* client.call(TargetRegistryDefinition, "unregister", TargetWire.toTarget(target({ context: {} })))
+      yield* client.call(TargetRegistryDefinition, "unregister", {
+        ...TargetWire.toTarget(target({ ips: target().ips.toReversed(), context: {} })),
+        status: Target_Status.ANY
+      })
       assert.deepStrictEqual(yield* all.next, [])
       assert.deepStrictEqual(yield* enabled.next, [])
     }))
@@ -209,6 +212,8 @@ const vipNames = (client: Client.Client) =>
     )
   )
 
+const named = (objects: ReadonlyArray<{ readonly name: string }>) => objects.map(({ name }) => name)
+
 describe("the configuration manager over TCP", () => {
   it.live("answers all seven watches", () =>
     Effect.gen(function*() {
@@ -240,6 +245,44 @@ describe("the configuration manager over TCP", () => {
       assert.deepStrictEqual(Wire.gateways(gateways.gateways).values, [gateway])
       const { next } = yield* vipNames(client)
       assert.deepStrictEqual(yield* next, ["v4", "v6"])
+    }))
+
+  it.live("takes missing parents for any, however deep", () =>
+    Effect.gen(function*() {
+      const objects = [
+        ...everything,
+        conduit("d"),
+        stream("s2", { conduit: "d" }),
+        flow("f2", { stream: "s2", vips: [] })
+      ]
+      const { client } = yield* running({ objects })
+      const manager = ConfigurationManagerDefinition
+      const none = { name: "", vips: [], gateways: [], address: "" }
+      assert.deepStrictEqual(yield* first(client.stream(manager, "watchTrench", none)), { trench: undefined })
+      const { conduits } = yield* first(client.stream(manager, "watchConduit", { name: "", destinationPortNats: [] }))
+      assert.deepStrictEqual(named(conduits), ["c", "d"])
+      const ofD = { name: "d", destinationPortNats: [] }
+      for (const [conduit, expected] of [[undefined, ["s", "s2"]], [ofD, ["s2"]]] as const) {
+        const { streams } = yield* first(client.stream(manager, "watchStream", { name: "", maxTargets: 0, conduit }))
+        assert.deepStrictEqual<ReadonlyArray<string>>(named(streams), expected)
+        const request = { ...Wire.toFlowsOf({ trench: "", conduit: "" }), stream: { name: "", maxTargets: 0, conduit } }
+        const { flows } = yield* first(client.stream(manager, "watchFlow", request))
+        assert.deepStrictEqual(named(flows), expected.map((name) => name.replace("s", "f")))
+        // A flow carries its whole line of parents.
+        assert.isTrue(flows.every(({ stream }) => stream?.maxTargets === 100 && stream.conduit?.trench?.name === "t"))
+      }
+      const { flows } = yield* first(
+        client.stream(manager, "watchFlow", { ...Wire.toFlowsOf({ trench: "", conduit: "" }), stream: undefined })
+      )
+      assert.deepStrictEqual(named(flows), ["f", "f2"])
+      assert.deepStrictEqual(named((yield* first(client.stream(manager, "watchVip", none))).vips), ["v4", "v6"])
+      assert.deepStrictEqual(named((yield* first(client.stream(manager, "watchAttractor", none))).attractors), ["a"])
+      const [gateway] = (yield* first(client.stream(manager, "watchAttractor", none))).attractors.flatMap((
+        { gateways }
+      ) => gateways)
+      assert.isDefined(gateway)
+      const request = { ...gateway, name: "", trench: undefined }
+      assert.deepStrictEqual(named((yield* first(client.stream(manager, "watchGateway", request))).gateways), ["g"])
     }))
 
   it.live("tells a change of the file to those whom it concerns", () =>

@@ -73,7 +73,7 @@ const valid = <A>(result: Result.Result<A, string>): Effect.Effect<A, GrpcError.
 const targetRegistry = ({ register, unregister, watch }: Targets) =>
   Server.service(TargetRegistryDefinition, {
     register: (message) => Effect.as(Effect.flatMap(valid(TargetWire.target(message)), register), {}),
-    unregister: (message) => Effect.as(Effect.flatMap(valid(TargetWire.target(message)), unregister), {}),
+    unregister: (message) => Effect.as(Effect.flatMap(valid(TargetWire.leaver(message)), unregister), {}),
     watch: (message) =>
       Stream.unwrap(Effect.map(valid(TargetWire.filter(message)), watch)).pipe(
         Stream.map((targets): { readonly targets: ReadonlyArray<TargetMessage> } => ({

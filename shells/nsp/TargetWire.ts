@@ -39,6 +39,10 @@ export const target = (message: Message.Target): Result.Result<Target.Target, st
   )
 }
 
+/** A target to be unregistered: its status means nothing. */
+export const leaver = (message: Message.Target): Result.Result<Target.Target, string> =>
+  target({ ...message, status: Message.Target_Status.DISABLED })
+
 /** All targets of a response; what does not fit is left out with a sentence. */
 export const targets = (messages: ReadonlyArray<Message.Target>): Wire.Decoded<Target.Target> => {
   const results = messages.map(target)
