@@ -5,15 +5,15 @@ import * as path from "node:path"
 import { Metrics } from "../../core/frontend/index.ts"
 import * as Health from "../grpc/Health.ts"
 import * as Config from "./Config.ts"
+import { eventually } from "./Eventually.ts"
 import * as Main from "./Main.ts"
+import { gatewayConfig, staticConfig } from "./Outside.ts"
 import {
   announces,
   announcesNothing,
   attractor,
   birdOf,
-  eventually,
   gateway,
-  gatewayConfig,
   healthy,
   ip,
   learned,
@@ -22,7 +22,6 @@ import {
   rules,
   startFrontend,
   startProcess,
-  staticConfig,
   type World,
   world
 } from "./World.ts"

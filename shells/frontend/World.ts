@@ -1,6 +1,6 @@
 /** A frontend's surroundings for tests: namespaces, a gateway with BIRD, an NSP and a load balancer, all real. */
 import { assert } from "@effect/vitest"
-import { Clock, Effect, type Scope, Stream, SubscriptionRef } from "effect"
+import { Effect, type Scope, Stream, SubscriptionRef } from "effect"
 import { execFileSync, spawn } from "node:child_process"
 import * as fs from "node:fs"
 import * as os from "node:os"
@@ -19,6 +19,7 @@ import * as Netlink from "../netlink/Netlink.ts"
 import * as Settings from "../runtime/Settings.ts"
 import * as Config from "./Config.ts"
 import * as Main from "./Main.ts"
+import { gatewayConfig } from "./Outside.ts"
 
 export const hostname = "fe-0"
 const trench = { name: "trench-a" }
@@ -49,35 +50,6 @@ export const attractor: Attractor = {
   gateways: [gateway, { ...gateway, name: "gateway-v6", address: "100:100::150", ipFamily: "ipv6" }]
 }
 
-const peer = (name: string, channel: string, local: string, range: string, net: string, extra: string) => `
-protocol bgp ${name} {
-  local ${local} port 10179 as 4248829953;
-  neighbor range ${range} as 8103;
-  passive; direct; hold time 24; dynamic name "${name}_";
-  bfd { min rx interval 300 ms; min tx interval 300 ms; multiplier 5; };
-  error wait time 1, 2; ${extra}
-  ${channel} { import all; export where net = ${net}; next hop self; };
-}`
-
-/** The routers of the other side: they wait for the frontend and offer it a default route. */
-export const gatewayConfig = (md5: string): string => `
-router id 198.51.100.1;
-protocol device {}
-protocol static { ipv4; route 0.0.0.0/0 unreachable; }
-protocol static { ipv6; route ::/0 unreachable; }
-protocol bfd { accept direct; interface "ext" { min rx interval 300 ms; min tx interval 300 ms; multiplier 5; }; }
-${peer("fe4", "ipv4", "169.254.100.150", "169.254.100.0/24", "0.0.0.0/0", md5)}
-${peer("fe6", "ipv6", "100:100::150", "100:100::/64", "::/0", "")}
-`
-
-/** The other side of static gateways: it routes the VIP whenever BFD sees the frontend. */
-export const staticConfig = `
-router id 198.51.100.1;
-protocol device {}
-protocol static 'to-vip' { ipv4; route 20.0.0.1/32 via 169.254.100.1%'ext' bfd; }
-protocol bfd { accept direct; interface "ext" { min rx interval 300 ms; min tx interval 300 ms; multiplier 5; }; }
-`
-
 const folder = Effect.acquireRelease(
   Effect.sync(() => fs.mkdtempSync(path.join(os.tmpdir(), "sl-frontend-"))),
   (path) => Effect.sync(() => fs.rmSync(path, { recursive: true, force: true }))
@@ -102,22 +74,6 @@ export const rules = (namespace: string, family: "-4" | "-6"): ReadonlyArray<str
   execFileSync("ip", ["-n", path.basename(namespace), family, "rule", "show"], { encoding: "utf8" }).split("\n")
     .filter((line) => /^10[01]:/.test(line)).map((line) => line.replaceAll(/\s+/g, " ").trim())
 
-/** Waits until the condition says nothing more is missing. */
-export const eventually = <R = never>(
-  what: string,
-  condition: () => Effect.Effect<boolean, never, R> | boolean,
-  withinMs = 20_000
-): Effect.Effect<void, never, R> =>
-  Effect.gen(function*() {
-    const deadline = (yield* Clock.currentTimeMillis) + withinMs
-    while (true) {
-      const now = condition()
-      if (typeof now === "boolean" ? now : yield* now) return
-      if ((yield* Clock.currentTimeMillis) > deadline) assert.fail(`not in time: ${what}`)
-      yield* Effect.sleep(50)
-    }
-  })
-
 export interface World {
   readonly frontend: string
   readonly outside: string
@@ -129,8 +85,18 @@ export interface World {
   readonly registry: ReadonlyArray<string>
 }
 
-/** Two namespaces joined by a veth pair, a gateway with BIRD, an NSP and a load balancer. */
-export const world = (config = gatewayConfig("")): Effect.Effect<World, unknown, Scope.Scope> =>
+export interface Options {
+  /** Variables of the frontend, before those of the world. */
+  readonly env?: { readonly [name: string]: string }
+  /** The families of the network between frontend and gateway. Default: both. */
+  readonly families?: ReadonlyArray<"v4" | "v6">
+}
+
+/** Two namespaces joined by a veth pair, a gateway with BIRD (unless its configuration is empty), an NSP, a balancer. */
+export const world = (
+  config = gatewayConfig(""),
+  { env = {}, families = ["v4", "v6"] }: Options = {}
+): Effect.Effect<World, unknown, Scope.Scope> =>
   Effect.gen(function*() {
     const files = yield* folder
     const prefix = `sl-fe-${process.pid}-${counter++}`
@@ -138,15 +104,18 @@ export const world = (config = gatewayConfig("")): Effect.Effect<World, unknown,
     const outside = yield* Namespace.scoped(`${prefix}-g`)
     ip(frontend, `link add ext-vlan type veth peer name ext netns ${path.basename(outside)}`)
     for (const [namespace, link, host] of [[frontend, "ext-vlan", "1"], [outside, "ext", "150"]] as const) {
-      ip(namespace, `address add 169.254.100.${host}/24 dev ${link}`)
-      ip(namespace, `address add 100:100::${host}/64 dev ${link} nodad`, `link set ${link} up`)
+      if (families.includes("v4")) ip(namespace, `address add 169.254.100.${host}/24 dev ${link}`)
+      if (families.includes("v6")) ip(namespace, `address add 100:100::${host}/64 dev ${link} nodad`)
+      ip(namespace, `link set ${link} up`)
     }
     const gatewaySocket = path.join(files, "gw.ctl")
-    yield* Bird.make({
-      command: ["nsenter", `--net=${outside}`, "bird"],
-      configFile: path.join(files, "gw.conf"),
-      socket: gatewaySocket
-    }).start(config)
+    if (config !== "") {
+      yield* Bird.make({
+        command: ["nsenter", `--net=${outside}`, "bird"],
+        configFile: path.join(files, "gw.conf"),
+        socket: gatewaySocket
+      }).start(config)
+    }
 
     const attractors = yield* SubscriptionRef.make<ReadonlyArray<Attractor>>([attractor])
     const forwarding = yield* SubscriptionRef.make(false)
@@ -196,7 +165,8 @@ export const world = (config = gatewayConfig("")): Effect.Effect<World, unknown,
       NFE_DELAYNOCONNECTIVITY: "500ms",
       NFE_NSP_SERVICE: nsp.target,
       NFE_LB_SOCKET: balancer.target,
-      NFE_SECRETS_PATH: path.join(files, "secrets")
+      NFE_SECRETS_PATH: path.join(files, "secrets"),
+      ...env
     })
     assert.isTrue(settings._tag === "Success", JSON.stringify(settings))
     if (settings._tag === "Failure") return assert.fail("settings")

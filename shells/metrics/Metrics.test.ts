@@ -75,7 +75,7 @@ meridio_interface_rx_bytes_total{gateway="a\\"b"} 17
       ip("link", "set", "eth-b", "up")
       ip("link", "set", "eth-a", "up")
       const ping = ["--net=" + namespace, "ping", "-c", "2", "-i", "0.01", "-W", "0.05", "-q", "10.0.0.9"]
-      assert.throws(() => execFileSync("nsenter", ping, { stdio: "ignore" }), "nobody answers")
+      assert.throws(() => execFileSync("nsenter", ping, { stdio: "ignore" }), /Command failed/)
       const samples = yield* collect
       assert.strictEqual(samples.length, 8)
       const sent = samples.find(({ name }) => name === "meridio.interface.tx_packets")
