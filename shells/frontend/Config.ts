@@ -110,9 +110,9 @@ export const settings = Env.table({
   ),
   secretsPath: Env.entry(
     "NFE_SECRETS_PATH",
-    Env.NonEmptyText,
-    "/etc/meridio/secrets",
-    "Folder with a folder for each Secret and a file for each of its keys."
+    Env.Text,
+    "",
+    "Folder with a folder for each Secret and a file for each of its keys; empty for the Secrets of Kubernetes."
   )
 })
 export type Settings = Env.Values<typeof settings>

@@ -63,9 +63,10 @@ export const start = (
       onLine,
       ...(bird === undefined ? {} : { command: bird })
     })
+    const secrets = Secrets.make({ folder: settings.secretsPath, namespace: settings.namespace })
     const running = yield* Runner.start(Frontend.machine, {
       input: Config.ofMachine(settings, birdSettings.success),
-      perform: Interpreter.make({ nsp, health, hostname, secrets: Secrets.make(settings.secretsPath) }),
+      perform: Interpreter.make({ nsp, health, hostname, secrets }),
       keyOf: Interpreter.keyOf
     }).pipe(Effect.provide(birdLayer))
     if (settings.metricsEnabled) {

@@ -58,8 +58,17 @@ export const frr = (
       Host.start({
         command: [
           path.join(daemons, name),
-          ...["-f", file, "--vty_socket", folder, "--log", "stdout", "-z", zserv],
-          ...["-i", path.join(folder, `${name}.pid`), ...more]
+          "-f",
+          file,
+          "--vty_socket",
+          folder,
+          "--log",
+          "stdout",
+          "-z",
+          zserv,
+          "-i",
+          path.join(folder, `${name}.pid`),
+          ...more
         ],
         namespace,
         logFile: path.join(folder, `${name}.log`)
@@ -72,6 +81,14 @@ export const frr = (
     return (command) => Host.run(["vtysh", "--vty_socket", folder, "-c", command])
   })
 
+const family = (name: string, address: string, list: string) => [
+  ` address-family ${name} unicast`,
+  `  neighbor ${address} activate`,
+  `  neighbor ${address} default-originate`,
+  `  neighbor ${address} prefix-list ${list} out`,
+  " exit-address-family"
+]
+
 /** FRR as the gateway of both families; `extra` are lines for the IPv4 neighbour, such as a password. */
 export const frrConfig = (extra: ReadonlyArray<string>, passive: boolean): string => {
   const neighbour = (address: string) => [
@@ -81,13 +98,6 @@ export const frrConfig = (extra: ReadonlyArray<string>, passive: boolean): strin
     ` neighbor ${address} timers 8 24`,
     ` neighbor ${address} timers connect 1`,
     ` neighbor ${address} bfd 5 300 300`
-  ]
-  const family = (name: string, address: string, list: string) => [
-    ` address-family ${name} unicast`,
-    `  neighbor ${address} activate`,
-    `  neighbor ${address} default-originate`,
-    `  neighbor ${address} prefix-list ${list} out`,
-    " exit-address-family"
   ]
   return [
     "frr defaults traditional",
