@@ -4,6 +4,9 @@ import { Cidr } from "../../core/net/index.ts"
 import type * as Nsm from "../../core/nsm/Model.ts"
 import { NsmClient } from "../sdk/Client.ts"
 
+/** What a token of the path says; it must never be seen outside of the process. */
+export const token = "header.secret.signature"
+
 /**
  * Grants every request with the address, remembers connections over restarts of its client, and tells what it was
  * asked for.
@@ -20,6 +23,7 @@ export const make = (address: string) =>
           const granted: Nsm.Connection = {
             ...wanted,
             state: "Up",
+            path: { index: 0, segments: [{ name: "target", id: wanted.id, token, metrics: {} }] },
             mechanism: { cls: "LOCAL", type: "KERNEL", parameters: { name: "nsm-0" } },
             context: {
               ...wanted.context,

@@ -1,130 +1,11 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Fiber, Logger, Option, Result, Scope, Stream, SubscriptionRef } from "effect"
-import { mkdtempSync, rmSync, statSync } from "node:fs"
-import { tmpdir } from "node:os"
-import { join } from "node:path"
+import { Effect, Fiber, Option, Scope, Stream, SubscriptionRef } from "effect"
+import { statSync } from "node:fs"
 import { Cidr } from "../../core/net/index.ts"
 import * as Tap from "../../proto/gen/api/ambassador/v1/tap.ts"
-import { ConfigurationManagerDefinition } from "../../proto/gen/api/nsp/v1/configurationmanager.ts"
-import * as Registry from "../../proto/gen/api/nsp/v1/targetregistry.ts"
-import * as Client from "../grpc/Client.ts"
 import * as GrpcError from "../grpc/Error.ts"
-import * as Health from "../grpc/Health.ts"
-import * as Server from "../grpc/Server.ts"
-import * as Wire from "../nsp/Wire.ts"
-import * as Settings from "../runtime/Settings.ts"
 import { command as target } from "../target/Main.ts"
-import * as Config from "./Config.ts"
-import { serve } from "./Main.ts"
-import * as ManagerInMemory from "./ManagerInMemory.ts"
-
-const trench = { name: "t" }
-const conduit = { name: "c", trench, destinationPortNats: [] }
-const streamOf = (name: string, trenchName = "t"): Tap.Stream => ({
-  name,
-  conduit: { name: "c", trench: { name: trenchName } }
-})
-
-const same = (a: Registry.Target, b: Registry.Target) =>
-  a.ips.join(";") === b.ips.join(";") && a.stream?.name === b.stream?.name
-const never = () => Stream.never
-
-/** The NSP of a trench as the protocol wants it: an unknown target is stored disabled, watches repeat everything. */
-const nsp = (address: string) =>
-  Effect.gen(function*() {
-    const targets = yield* SubscriptionRef.make<ReadonlyArray<Registry.Target>>([])
-    const streams = yield* SubscriptionRef.make<ReadonlyArray<string>>(["s"])
-    const vips = yield* SubscriptionRef.make<ReadonlyArray<string>>(["20.0.0.1/32"])
-    const requests: Array<string> = []
-    yield* Server.serve({
-      address,
-      services: [
-        Server.service(Registry.TargetRegistryDefinition, {
-          register: (target) =>
-            Effect.as(
-              SubscriptionRef.update(targets, (all) => {
-                const known = all.some((other) => same(other, target))
-                requests.push(`${target.status === 0 ? "enabled" : "disabled"} ${target.context["identifier"]}`)
-                const stored = known ? target : { ...target, status: Registry.Target_Status.DISABLED }
-                return [...all.filter((other) => !same(other, target)), stored]
-              }),
-              {}
-            ),
-          unregister: (target) =>
-            Effect.as(SubscriptionRef.update(targets, (all) => all.filter((other) => !same(other, target))), {}),
-          watch: () => Stream.map(SubscriptionRef.changes(targets), (targets) => ({ targets }))
-        }),
-        Server.service(ConfigurationManagerDefinition, {
-          watchTrench: never,
-          watchConduit: never,
-          watchVip: never,
-          watchAttractor: never,
-          watchGateway: never,
-          watchStream: () =>
-            Stream.map(SubscriptionRef.changes(streams), (names) => ({
-              streams: names.map((name) => ({ name, conduit, maxTargets: 2 }))
-            })),
-          watchFlow: () =>
-            Stream.map(SubscriptionRef.changes(vips), (addresses) => ({
-              flows: [{
-                ...Wire.toFlowsOf({ trench: "t", conduit: "c" }),
-                name: "f",
-                vips: addresses.map((address) => ({ name: address, address, trench }))
-              }]
-            }))
-        })
-      ]
-    })
-    return { targets, streams, vips, requests }
-  })
-
-/** A folder of its own, the NSP, the manager, and TAPAs that can be started again in it. */
-const world = Effect.gen(function*() {
-  const folder = yield* Effect.acquireRelease(
-    Effect.sync(() => mkdtempSync(join(tmpdir(), "tapa-"))),
-    (folder) => Effect.sync(() => rmSync(folder, { recursive: true, force: true }))
-  )
-  const socket = join(folder, "ambassador.sock")
-  const settings = Result.getOrThrow(Settings.decode(Config.settings, {
-    MERIDIO_NAME: "target-1",
-    MERIDIO_NODE: "node-1",
-    MERIDIO_SOCKET: socket,
-    SLUICE_NSP_ADDRESS: `unix://${folder}/nsp-{trench}.sock`
-  }))
-  const registry = yield* nsp(`unix://${folder}/nsp-t.sock`)
-  const nsm = yield* ManagerInMemory.make("172.16.0.2/24")
-  const start = Effect.gen(function*() {
-    const scope = yield* Scope.make()
-    const fiber = yield* Effect.forkIn(
-      serve(settings).pipe(
-        Effect.provide([nsm.layer, Health.serve(`unix://${folder}/health.sock`)]),
-        Effect.provideService(Scope.Scope, scope),
-        Effect.provide(Logger.layer([]))
-      ),
-      scope
-    )
-    const client = yield* Client.make({ target: `unix://${socket}`, waitForReady: true, maxBackoffMs: 50 })
-    return { client, scope, fiber }
-  })
-  return { registry, nsm, start, socket }
-})
-
-/** The statuses of a watch, by stream, until one of them fits. */
-const until = (client: Client.Client, fits: (statuses: { readonly [stream: string]: number }) => boolean) =>
-  client.stream(Tap.TapDefinition, "watch", Tap.Stream.fromPartial({})).pipe(
-    Stream.map(({ streamStatus }) =>
-      Object.fromEntries(streamStatus.map(({ status, stream }): [string, number] => [stream?.name ?? "", status]))
-    ),
-    Stream.takeUntil(fits),
-    Stream.runLast,
-    Effect.timeout("20 seconds")
-  )
-
-const isOpen = (name: string) => (statuses: { readonly [stream: string]: number }) =>
-  statuses[name] === Tap.StreamStatus_Status.OPEN
-
-const when = <A>(ref: SubscriptionRef.SubscriptionRef<A>, holds: (value: A) => boolean) =>
-  SubscriptionRef.changes(ref).pipe(Stream.filter(holds), Stream.runHead, Effect.timeout("20 seconds"))
+import { isOpen, streamOf, until, when, world } from "./Rig.ts"
 
 describe("The TAPA on real sockets", () => {
   it.live("opens a stream: connected, registered in two phases, with the VIPs of its flows", () =>
@@ -226,6 +107,8 @@ describe("The TAPA on real sockets", () => {
         )
       const names = ["-t", "t", "-c", "c", "-s", "s"]
       yield* until(client, () => true)
+      assert.strictEqual(yield* run("watch", "--once"), 0)
+      assert.deepStrictEqual(out.splice(0), ["New stream list:"])
       assert.strictEqual(yield* run("open", ...names), 0)
       yield* until(client, isOpen("s"))
       assert.strictEqual(yield* run("watch", "--once"), 0)
@@ -234,7 +117,7 @@ describe("The TAPA on real sockets", () => {
       yield* when(registry.targets, (targets) => targets.length === 0)
       assert.deepStrictEqual(out.slice(0, 2), [
         "asked for stream s of conduit c in trench t",
-        "OPEN         stream s of conduit c in trench t"
+        "New stream list:\nOPEN - s - c - t"
       ])
       const named = { name: "s", conduit: { name: "c", trench: { name: "t" } } }
       assert.deepStrictEqual(out.slice(2).map((line): unknown => JSON.parse(line)), [

@@ -1,4 +1,7 @@
-/** `sluice target`: opens, closes and watches streams by hand, as an application beside the ambassador would. */
+/**
+ * `sluice target`: opens, closes and watches streams by hand, as an application beside the ambassador would. Options,
+ * lists and exit codes are those of Meridio's `target-client`, so that scripts that read its output go on.
+ */
 import { Effect, Stream } from "effect"
 import * as Tap from "../../proto/gen/api/ambassador/v1/tap.ts"
 import * as Client from "../grpc/Client.ts"
@@ -18,8 +21,13 @@ export const command = Tool.tool({
   --json         one line of JSON for each answer, in the form of ambassador.v1
   --once         watch: print the list once and end
 
-open and close need all three names; for watch a name that is left out matches every name.
-Exit code: 0 done, 1 refused or not reachable, 2 wrong usage.`,
+open and close need all three names; for watch a name that is left out matches every name. watch prints the whole list
+at once and after each change, until a signal ends it:
+
+  New stream list:
+  STATUS - STREAM - CONDUIT - TRENCH        STATUS is OPEN, PENDING, UNAVAILABLE or UNDEFINED
+
+Exit code: 0 done (watch: also when a signal ends it), 1 refused or not reachable, 2 wrong usage.`,
   options: {
     trench: { type: "string", short: "t", default: "" },
     conduit: { type: "string", short: "c", default: "" },
@@ -28,6 +36,7 @@ Exit code: 0 done, 1 refused or not reachable, 2 wrong usage.`,
     json: { type: "boolean", default: false },
     once: { type: "boolean", default: false }
   },
+  onSignal: ({ words }) => words[0] === "watch" ? 0 : undefined,
   main: ({ options, words }, world) =>
     Effect.gen(function*() {
       const [action, ...rest] = words
@@ -73,11 +82,19 @@ const show = ({ streamStatus }: Tap.StreamResponse, json: boolean): string => {
   const named = streamStatus.map(({ status, stream }) => ({ status: Tap.streamStatus_StatusToJSON(status), stream }))
   // Not the generated toJSON: it leaves out OPEN, the zero value.
   if (json) return JSON.stringify({ streamStatus: named })
-  if (named.length === 0) return "no streams"
-  return named.map(({ status, stream }) => `${status.padEnd(11)}  ${label(stream)}`).join("\n")
+  return [
+    "New stream list:",
+    ...named.map(({ status, stream }) => `${status} - ${namesOf(stream).join(" - ")}`)
+  ].join("\n")
 }
 
-const label = (stream: Tap.Stream | undefined): string =>
-  `stream ${stream?.name ?? ""} of conduit ${stream?.conduit?.name ?? ""} in trench ${
-    stream?.conduit?.trench?.name ?? ""
-  }`
+const namesOf = (stream: Tap.Stream | undefined): ReadonlyArray<string> => [
+  stream?.name ?? "",
+  stream?.conduit?.name ?? "",
+  stream?.conduit?.trench?.name ?? ""
+]
+
+const label = (stream: Tap.Stream): string => {
+  const [name, conduit, trench] = namesOf(stream)
+  return `stream ${name} of conduit ${conduit} in trench ${trench}`
+}
