@@ -4,14 +4,16 @@
  *     absent ──found──▶ Probing ──▶ Leasing ──granted──▶ Requesting ──ok──▶ Connected (up or down)
  *                                      ▲                   │ failed             │
  *                                      └───── Waiting ◀────┘                    │
- *     any ──gone──▶ Closing ──closed──▶ absent (or Leasing, if it was found again)
+ *     any ──gone──▶ Closing ──closed──▶ absent (or Probing, if it was found again)
+ *                    ▲   │ failed
+ *                    └─ Lingering ──no manager can know it any more──▶ absent
  *
  * Probing asks for a connection from before a restart; it is taken over with a reselect, which makes a new interface, so
  * that no neighbour entry goes stale. Refreshing and healing is done by the SDK, which reports changes.
  *
  * 1. One connection and at most one request in flight per endpoint; ids follow from (pod, service, endpoint).
  * 2. Once everything is answered, the connected set is the set of endpoints.
- * 3. A lease is released once for each close, after it, never while connected.
+ * 3. A lease is released once for each close, after it, never while the manager may keep the connection.
  *
  * Source: Meridio `cmd/proxy/internal/client/fullmesh.go`, where a request that hangs holds up all others.
  */
@@ -27,9 +29,13 @@ const Settings = Schema.Struct({
   networkService: Schema.NonEmptyString,
   mtu: Schema.Natural,
   requestRetryMs: Machine.Millis,
-  expiryGraceMs: Machine.Millis
+  expiryGraceMs: Machine.Millis,
+  tokenLifetimeMs: Machine.Millis
 })
 type Settings = typeof Settings.Type
+
+/** The pause before a failed close is repeated: it doubles from the first to the longest. */
+const lingerMs = { first: 1_000, longest: 60_000 }
 
 /** What the kernel plan needs of an established connection. */
 const Attachment = Schema.Struct({
@@ -40,6 +46,14 @@ const Attachment = Schema.Struct({
 })
 type Attachment = typeof Attachment.Type
 
+const leaving = {
+  /** The pause before a close that fails is repeated. */
+  pauseMs: Schema.Natural,
+  /** Then the manager has forgotten the connection by itself. */
+  giveUpAt: Machine.Millis,
+  attachment: Schema.optionalKey(Attachment)
+}
+
 const Phase = Schema.TaggedUnion({
   Probing: { call: Machine.Call },
   Leasing: { adopted: Schema.optionalKey(Nsm.Connection) },
@@ -47,7 +61,9 @@ const Phase = Schema.TaggedUnion({
   Waiting: { retryAt: Machine.Millis, adopted: Schema.optionalKey(Nsm.Connection) },
   Connected: { up: Schema.Boolean, pair: Pair, attachment: Attachment },
   /** `again`: found again in the meantime. */
-  Closing: { call: Machine.Call, again: Schema.Boolean, attachment: Schema.optionalKey(Attachment) }
+  Closing: { ...leaving, call: Machine.Call, again: Schema.Boolean },
+  /** The last close failed. */
+  Lingering: { ...leaving, retryAt: Machine.Millis }
 })
 type Phase = typeof Phase.Type
 
@@ -122,19 +138,18 @@ export const step = (state: State, event: Event | Machine.Woken, now: Machine.Mi
       return changed(state, event)
     case "CloseSucceeded":
     case "CloseFailed":
-      return closed(state, event)
+      return closed(state, event, now)
     case "Woken":
       return each(state, state.links, (state, link) => {
         const { phase } = link
-        return phase._tag === "Waiting" && phase.retryAt <= now
-          ? lease(state, link, phase.adopted)
-          : Machine.stay(state)
+        if (!("retryAt" in phase) || phase.retryAt > now) return Machine.stay(state)
+        return phase._tag === "Waiting" ? lease(state, link, phase.adopted) : giveBack(state, link, phase)
       })
   }
 }
 
 export const wake = (state: State): Machine.Millis | undefined =>
-  Machine.earliest(...state.links.map(({ phase }) => phase._tag === "Waiting" ? phase.retryAt : undefined))
+  Machine.earliest(...state.links.map(({ phase }) => "retryAt" in phase ? phase.retryAt : undefined))
 
 /** Whether at least one load balancer is connected. */
 export const hasEgress = (state: State): boolean =>
@@ -142,13 +157,12 @@ export const hasEgress = (state: State): boolean =>
 
 /** Whether every endpoint has been connected or has failed at least once. */
 export const isSettled = (state: State): boolean =>
-  state.links.every(({ phase: { _tag } }) => _tag === "Connected" || _tag === "Waiting" || _tag === "Closing")
+  state.links.every(({ phase: { _tag } }) => _tag !== "Probing" && _tag !== "Leasing" && _tag !== "Requesting")
 
 /** The interfaces of the connections. */
 export const ports = (state: State): ReadonlyArray<Port> =>
   state.links.flatMap(({ phase }): ReadonlyArray<Port> => {
-    if (phase._tag !== "Connected" && phase._tag !== "Closing") return []
-    const { link, remotes } = phase.attachment ?? { remotes: [] }
+    const { link, remotes } = ("attachment" in phase ? phase.attachment : undefined) ?? { remotes: [] }
     const isLive = phase._tag === "Connected" && phase.up
     return link === undefined ? [] : [{ link, role: "LoadBalancer", remotes, phase: isLive ? "Live" : "Closing" }]
   })
@@ -173,7 +187,7 @@ const compare = (state: State, endpoints: ReadonlyArray<Nsm.Endpoint>, now: Mach
   const alive = endpoints.filter(({ expiresAt }) => expiresAt === undefined || expiresAt + expiryGraceMs > now)
   const names = new Set(alive.map(({ name }) => name))
   const gone = state.links.filter(({ endpoint }) => !names.has(endpoint))
-  const [closing, closes] = each(state, gone, close)
+  const [closing, closes] = each(state, gone, (state, link) => close(state, link, now))
   const [next, opens] = [...names].reduce<Step>(([state, commands], name) => {
     const [after, started] = find(state, name)
     return [after, [...commands, ...started]]
@@ -183,16 +197,22 @@ const compare = (state: State, endpoints: ReadonlyArray<Nsm.Endpoint>, now: Mach
 
 const find = (state: State, endpoint: string): Step => {
   const link = state.links.find((link) => link.endpoint === endpoint)
+  if (link?.phase._tag === "Lingering") return probe(state, link)
   if (link !== undefined) {
     return link.phase._tag === "Closing" && !link.phase.again
       ? [put(state, { ...link, phase: { ...link.phase, again: true } }), []]
       : Machine.stay(state)
   }
-  const { call, settings: { name, networkService } } = state
+  const { call, links, settings: { name, networkService } } = state
   const fresh: Link = { endpoint, id: `${name}-${networkService}-${endpoint}`, phase: { _tag: "Probing", call } }
+  return probe({ ...state, links: [...links, fresh] }, fresh)
+}
+
+const probe = (state: State, link: Link): Step => {
+  const { call } = state
   return [
-    { ...state, call: call + 1, links: [...state.links, fresh] },
-    [{ _tag: "QueryConnection", call, id: fresh.id }]
+    put({ ...state, call: call + 1 }, { ...link, phase: { _tag: "Probing", call } }),
+    [{ _tag: "QueryConnection", call, id: link.id }]
   ]
 }
 
@@ -226,6 +246,7 @@ const granted = (state: State, { id, pair }: typeof Event.cases.LeaseGranted.Typ
     case "Probing":
     case "Waiting":
     case "Closing":
+    case "Lingering":
     case undefined:
       return Machine.stay(state)
   }
@@ -274,37 +295,66 @@ const changed = (state: State, { connection, id }: typeof Event.cases.Connection
   return Equal.equals(phase, link.phase) ? Machine.stay(state) : [put(state, { ...link, phase }), []]
 }
 
-const close = (state: State, link: Link): Step => {
+const close = (state: State, link: Link, now: Machine.Millis): Step => {
   const { phase } = link
-  const { call } = state
   if (phase._tag === "Closing") {
     return phase.again ? [put(state, { ...link, phase: { ...phase, again: false } }), []] : Machine.stay(state)
   }
+  // What lingers is closed at once when the machine ends.
+  if (phase._tag === "Lingering") return state.closing ? giveBack(state, link, phase) : Machine.stay(state)
   const cancel: ReadonlyArray<Command> = phase._tag === "Probing" || phase._tag === "Requesting"
     ? [{ _tag: "Cancel", call: phase.call }]
     : []
-  const closing: Phase = {
-    _tag: "Closing",
-    call,
-    again: false,
+  const [next, commands] = giveBack(state, link, {
+    pauseMs: lingerMs.first,
+    giveUpAt: now + state.settings.tokenLifetimeMs,
     ...(phase._tag === "Connected" ? { attachment: phase.attachment } : {})
-  }
+  })
+  return [next, [...cancel, ...commands]]
+}
+
+interface Leaving {
+  readonly pauseMs: number
+  readonly giveUpAt: Machine.Millis
+  readonly attachment?: Attachment
+}
+
+const leave = ({ attachment, giveUpAt, pauseMs }: Leaving): Leaving => ({
+  pauseMs,
+  giveUpAt,
+  ...(attachment === undefined ? {} : { attachment })
+})
+
+const giveBack = (state: State, link: Link, from: Leaving): Step => {
+  const { call } = state
   return [
-    put({ ...state, call: call + 1 }, { ...link, phase: closing }),
-    [...cancel, { _tag: "CloseConnection", call, id: link.id }]
+    put({ ...state, call: call + 1 }, { ...link, phase: { _tag: "Closing", ...leave(from), call, again: false } }),
+    [{ _tag: "CloseConnection", call, id: link.id }]
   ]
 }
 
-/** A close that failed counts: the manager ends the connection when its token expires. */
+/** The manager keeps a connection whose close failed until its token expires, and the load balancer its addresses. */
 const closed = (
   state: State,
-  { call }: typeof Event.cases.CloseSucceeded.Type | typeof Event.cases.CloseFailed.Type
+  event: typeof Event.cases.CloseSucceeded.Type | typeof Event.cases.CloseFailed.Type,
+  now: Machine.Millis
 ): Step => {
-  const link = state.links.find(({ phase }) => phase._tag === "Closing" && phase.call === call)
+  const link = state.links.find(({ phase }) => phase._tag === "Closing" && phase.call === event.call)
   if (link?.phase._tag !== "Closing") return Machine.stay(state)
+  const { again, giveUpAt, pauseMs } = link.phase
+  if (event._tag === "CloseFailed" && now + pauseMs < giveUpAt) {
+    if (again) return probe(state, link)
+    const phase: Phase = {
+      _tag: "Lingering",
+      ...leave(link.phase),
+      pauseMs: Math.min(2 * pauseMs, lingerMs.longest),
+      retryAt: now + pauseMs
+    }
+    return [put(state, { ...link, phase }), []]
+  }
   const without = { ...state, links: state.links.filter((other) => other !== link) }
   const release: Command = { _tag: "ReleaseLease", id: link.id }
-  if (!link.phase.again) return [without, [release]]
+  if (!again) return [without, [release]]
   const [next, commands] = find(without, link.endpoint)
   return [next, [release, ...commands]]
 }

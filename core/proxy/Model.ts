@@ -39,8 +39,11 @@ export const Settings = Schema.Struct({
   resyncMs: Millis,
   /** An endpoint that is still listed this long after its expiry is gone. */
   expiryGraceMs: Millis,
-  /** How long after the start a port on the bridge may be one whose connection has not been heard of again. */
-  adoptMs: Millis,
+  /**
+   * The longest that the manager keeps a connection which nobody refreshes (NSM_MAX_TOKEN_LIFETIME): so long after the
+   * start a port on the bridge may be one whose connection has not been heard of again.
+   */
+  tokenLifetimeMs: Millis,
   /** How long a shutdown may take. */
   drainMs: Millis
 })

@@ -20,7 +20,7 @@ const settings: Settings = {
   releaseDelayMs: 20_000,
   renewMs: 300_000,
   expiryGraceMs: 60_000,
-  adoptMs: 600_000
+  tokenLifetimeMs: 600_000
 }
 const inputs = Arbitrary.Constant(settings)
 

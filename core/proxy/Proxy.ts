@@ -90,7 +90,7 @@ type Step = Machine.Step<State, Command>
 
 export const init = (settings: Settings, now: Machine.Millis): Step => {
   const [parts, commands] = Parts.init(settings, now)
-  const adoptUntil = now + settings.adoptMs
+  const adoptUntil = now + settings.tokenLifetimeMs
   return [{ settings, phase: { _tag: "Starting" }, call: 0, parts, recovery: "Searching", adoptUntil }, commands]
 }
 
@@ -241,7 +241,12 @@ const close = (state: State, now: Machine.Millis): Step => {
 }
 
 const closeMesh = (state: State, by: Machine.Millis, now: Machine.Millis): Step =>
-  deliver({ ...state, phase: { _tag: "Closing", by } }, now, { to: "Mesh", event: { _tag: "CloseRequested" } })
+  deliver(
+    { ...state, phase: { _tag: "Closing", by } },
+    now,
+    { to: "Leases", event: { _tag: "DrainRequested" } },
+    { to: "Mesh", event: { _tag: "CloseRequested" } }
+  )
 
 /** What follows from a step, whatever it was: the next stage, and news for the kernel and the health service. */
 const follow = (before: State, after: State, now: Machine.Millis): Step => {
@@ -266,9 +271,7 @@ const advance = (state: State, now: Machine.Millis): Step => {
   }
   if (state.recovery === "Connecting" && Mesh.isSettled(parts.mesh)) return advance({ ...state, recovery: "Done" }, now)
   if (phase._tag === "Closing" && parts.mesh.links.length === 0) {
-    const releasing: State = { ...state, phase: { _tag: "Releasing", by: phase.by } }
-    const drain: Parts.Message = { to: "Leases", event: { _tag: "DrainRequested" } }
-    return then(deliver(releasing, now, drain), (next) => advance(next, now))
+    return advance({ ...state, phase: { _tag: "Releasing", by: phase.by } }, now)
   }
   return phase._tag === "Releasing" && !Leases.hasReleases(parts.leases)
     ? [{ ...state, phase: { _tag: "Closed" } }, []]

@@ -8,7 +8,8 @@
  *
  * 1. No target is answered without a gateway of each family.
  * 2. Every request is answered once, or its caller has left.
- * 3. A connection holds its lease from its first request to its close; a request that fails for good leaves nothing.
+ * 3. A connection holds its lease from its first request to its close; a request that fails for good leaves nothing, nor
+ *    does one whose caller left before it took the answer.
  * 4. The lease belongs to the client's own id of the connection, which survives a replaced proxy; two connections of one
  *    client share it (Meridio issue 584: there the close of the stale one frees the addresses of the live one).
  */
@@ -29,6 +30,8 @@ const Target = Schema.Struct({
   link: Schema.optionalKey(Kernel.LinkName),
   /** The addresses it was answered with. */
   established: Schema.optionalKey(Pair),
+  /** The replies of which one has to be taken for the connection to be established; absent: one was. */
+  untaken: Schema.optionalKey(Schema.Array(Schema.Natural)),
   waiting: Schema.Array(Request)
 })
 type Target = typeof Target.Type
@@ -58,7 +61,7 @@ export const Event = Schema.TaggedUnion({
     link: Schema.optionalKey(Kernel.LinkName),
     ip: NsmIpContext
   },
-  /** The caller has left before it was answered. */
+  /** The caller has left before it was answered, or before it took the answer. */
   RequestAbandoned: { reply: Schema.Natural },
   CloseReceived: { id: Schema.String },
   /** The gateways are known or have changed. */
@@ -141,7 +144,8 @@ const requested = (state: State, event: typeof Event.cases.RequestReceived.Type)
     const [next, commands] = requested(without, event)
     return [next, [...ended, ...commands]]
   }
-  const { link: _, ...rest } = known ?? { id, client, waiting: [] }
+  // Whoever asks again has taken the answer.
+  const { link: _, untaken: __, ...rest } = known ?? { id, client, waiting: [] }
   const target: Target = {
     ...rest,
     ...(link === undefined ? {} : { link }),
@@ -156,7 +160,12 @@ const requested = (state: State, event: typeof Event.cases.RequestReceived.Type)
 const answer = ({ bridge }: State, target: Target, pair: Pair): Outcome => [
   target.waiting.length === 0 && Equal.equals(target.established, pair)
     ? target
-    : { ...target, established: pair, waiting: [] },
+    : {
+      ...target,
+      ...(target.established === undefined ? { untaken: target.waiting.map(({ reply }) => reply) } : {}),
+      established: pair,
+      waiting: []
+    },
   target.waiting.map(({ ip, reply }) => ({
     _tag: "Reply",
     reply,
@@ -175,6 +184,14 @@ const end = (target: Target, reason: string): Outcome => [undefined, [
 ]]
 
 const abandoned = (state: State, reply: number): Step => {
+  const [next, commands] = each(state, ({ untaken = [] }) => untaken.includes(reply), (target) => {
+    const untaken = (target.untaken ?? []).filter((other) => other !== reply)
+    return untaken.length > 0 ? [{ ...target, untaken }, []] : end(target, "")
+  })
+  return next === state ? left(state, reply) : [next, commands]
+}
+
+const left = (state: State, reply: number): Step => {
   const isIt = (target: Target): boolean => target.waiting.some((request) => request.reply === reply)
   return each(state, isIt, (target) => {
     const left = { ...target, waiting: target.waiting.filter((request) => request.reply !== reply) }

@@ -20,6 +20,8 @@ const Move = Schema.Struct({
     "request",
     "request",
     "abandon",
+    "collect",
+    "collect",
     "close",
     "change",
     "meddle"
@@ -58,6 +60,8 @@ const play = (world: World.World, { kind, n, place, set, up }: Move): void => {
       return world.request(n)
     case "abandon":
       return world.abandon()
+    case "collect":
+      return world.collect()
     case "close":
       return world.close(n)
     case "change":
@@ -73,7 +77,8 @@ const check = (world: World.World): void => {
   const { families } = World.settings
   const connected = world.links().filter(({ phase }) => phase._tag === "Connected")
   const inUse = [
-    ...connected.flatMap(({ id }) => Model.pairChildren(id, families)),
+    ...[...connected.map(({ id }) => id), ...world.connections().keys()]
+      .flatMap((id) => Model.pairChildren(id, families)),
     ...[...new Set([...world.clients().values()].map(({ client }) => client))]
       .flatMap((client) => Model.pairChildren(client, families))
   ]
@@ -144,6 +149,7 @@ describe("A proxy in its world", () => {
     const world = World.make()
     world.setVips([])
     for (const move of moves) play(world, move)
+    world.collect()
     const clients = [...world.clients().values()].map(({ client }) => client)
     world.shutDown()
     // Everything is answered before the deadline of the shutdown.
@@ -187,7 +193,7 @@ describe("A proxy in its world", () => {
     const isPort = () => world.kernel().links.some(({ master, name }) => name === "old-1" && master === "bridge0")
     world.settle()
     assert.isTrue(isPort())
-    world.sleep(World.settings.adoptMs)
+    world.sleep(World.settings.tokenLifetimeMs)
     world.settle()
     assert.isFalse(isPort())
   })

@@ -20,7 +20,7 @@ export const settings: Model.Settings = {
   releaseDelayMs: 20_000,
   renewMs: 300_000,
   expiryGraceMs: 60_000,
-  adoptMs: 600_000
+  tokenLifetimeMs: 600_000
 }
 
 /** The connection of a target as its proxy sees it. */
@@ -53,6 +53,7 @@ export const make = () => {
   const asked = new Map<number, Client>()
   const clients = new Map<string, Client>()
   const answers = new Map<string, Nsm.IpContext>()
+  let untaken: Array<{ readonly reply: number; readonly client: Client; readonly ip: Nsm.IpContext }> = []
   let endpoints: ReadonlyArray<string> = []
   let vips: ReadonlyArray<Cidr.Cidr> = []
   let egress = false
@@ -124,7 +125,7 @@ export const make = () => {
     }
   }
 
-  /** Lets a command fail; the close of a connection is carried out, but its answer is lost. */
+  /** Lets a command fail; the close of every other connection is carried out, but its answer is lost. */
   const fail = (command: Awaiting): Proxy.Event | undefined => {
     const { _tag, call } = command
     const reason = "Unavailable"
@@ -138,7 +139,7 @@ export const make = () => {
       case "RequestConnection":
         return { _tag: "RequestFailed", call, reason }
       case "CloseConnection":
-        perform(command)
+        if (call % 8 < 4) perform(command)
         return { _tag: "CloseFailed", call, reason }
       case "ObserveKernel":
         return { _tag: "ObserveFailed", call, reason }
@@ -167,9 +168,7 @@ export const make = () => {
           asked.delete(command.reply)
           assert.isDefined(client, "a request is answered once")
           if (client === undefined || command.answer._tag === "Refused") break
-          if (!clients.has(client.id)) addLink(client.link)
-          clients.set(client.id, client)
-          answers.set(client.id, command.answer.ip)
+          untaken.push({ reply: command.reply, client, ip: command.answer.ip })
           break
         }
         case "SetHealth":
@@ -185,6 +184,16 @@ export const make = () => {
     }
     const requested = inFlight.flatMap((command) => command._tag === "RequestConnection" ? [command.connection.id] : [])
     assert.strictEqual(new Set(requested).size, requested.length, "one request in flight for each load balancer")
+  }
+
+  /** The endpoint takes the answers that have been given. */
+  const collect = (): void => {
+    for (const { client, ip } of untaken) {
+      if (!clients.has(client.id)) addLink(client.link)
+      clients.set(client.id, client)
+      answers.set(client.id, ip)
+    }
+    untaken = []
   }
 
   const send = (event: Proxy.Event | Machine.Woken): void => {
@@ -230,7 +239,8 @@ export const make = () => {
     answer,
     /** Nothing fails any more: answers everything and lets time pass, until nothing is left to wait for but routine. */
     settle: (): void => {
-      for (let round = 0; round < 60; round++) {
+      for (let round = 0; round < 100; round++) {
+        collect()
         for (let n = 0; inFlight.some(({ _tag }) => _tag !== "ServeTargets") && n < 500; n++) {
           answer(inFlight.findIndex(({ _tag }) => _tag !== "ServeTargets"), true)
         }
@@ -248,7 +258,9 @@ export const make = () => {
       vips = addresses
       send({ _tag: "VipsChanged", vips })
     },
+    collect,
     request: (n: number): void => {
+      collect()
       const client = { id: `nse-${n}`, client: `client-${n % 2}`, link: `tg-${n}` }
       const ip = answers.get(client.id) ?? Nsm.emptyIp
       asked.set(replies, client)
@@ -259,9 +271,14 @@ export const make = () => {
         asked.delete(reply)
         send({ _tag: "RequestAbandoned", reply })
       }
+      // The endpoint is gone before it took these.
+      const lost = untaken
+      untaken = []
+      for (const { reply } of lost) send({ _tag: "RequestAbandoned", reply })
     },
     /** The close of an established connection; another one is not told. */
     close: (n: number): void => {
+      collect()
       const client = clients.get(`nse-${n}`)
       if (client === undefined) return
       clients.delete(client.id)

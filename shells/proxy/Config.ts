@@ -136,7 +136,7 @@ export const ofMachine = (settings: Settings): Model.Settings => ({
   releaseDelayMs: Math.ceil(settings.releaseDelayMs),
   renewMs: Math.ceil(settings.renewMs),
   expiryGraceMs: Math.ceil(settings.maxTokenLifetimeMs / 2),
-  adoptMs: Math.ceil(settings.maxTokenLifetimeMs)
+  tokenLifetimeMs: Math.ceil(settings.maxTokenLifetimeMs)
 })
 
 /** Where the NSP listens. Source: Meridio `pkg/nsp/service.go`. */

@@ -140,7 +140,7 @@ export const make = (
     }
   })
 
-/** Asks the machine; a caller that leaves before the answer is reported, too. */
+/** Asks the machine; a caller that leaves before it has the answer is reported, too. */
 const handler = ({ mtu, replies }: World, send: (event: Event) => void): Endpoint.Handler => ({
   request: (connection) =>
     Effect.suspend(() => {
@@ -152,13 +152,13 @@ const handler = ({ mtu, replies }: World, send: (event: Event) => void): Endpoin
         const client = Nsm.clientId(connection)
         send({ _tag: "RequestReceived", reply, id, client, ...(link === undefined ? {} : { link }), ip: context.ip })
       }).pipe(
-        Effect.onInterrupt(() =>
-          Effect.sync(() => asked !== undefined && send({ _tag: "RequestAbandoned", reply: asked }))
-        ),
         Effect.flatMap((answer) =>
           answer._tag === "Accepted"
             ? Effect.succeed({ ...connection, context: { ...context, mtu, ip: answer.ip } })
             : Effect.fail(new NsmError({ reason: "Unavailable", message: answer.reason }))
+        ),
+        Effect.onInterrupt(() =>
+          Effect.sync(() => asked !== undefined && send({ _tag: "RequestAbandoned", reply: asked }))
         )
       )
     }),

@@ -135,6 +135,7 @@ const nsmClient = (settings: Config.Settings) =>
     name: settings.name,
     manager: settings.connectTo,
     naming: "Service",
+    dialTimeoutMs: settings.dialTimeoutMs,
     requestTimeoutMs: settings.requestTimeoutMs,
     maxTokenLifetimeMs: settings.maxTokenLifetimeMs
   })
