@@ -6,6 +6,7 @@
  *
  * 1. At no point of a plan is there a rule of a VIP of a family without the blackhole of that family (when wanted).
  * 2. The rule of 101 exists before the one of 100 and leaves after it: there is no moment when the main table is next.
+ *    Those of 101 come before all others, so that every VIP is guarded as early as can be.
  * 3. Rules at the two priorities into the two tables are ours: those of VIPs of an earlier life are removed.
  * 4. Other priorities, other tables, and rules with selectors we never use are not touched.
  *
@@ -69,6 +70,7 @@ export const plan = (desired: Desired, observed: Kernel.Snapshot): ReadonlyArray
       .filter((family) => !holes.some((hole) => hole.family === family && hole.type === "blackhole"))
       .map((family) => ({ _tag: "ReplaceRoute", route: blackholeOf(family, table) }) as const),
     ...wanted.filter((rule) => !present.some((other) => isSame(rule, other)))
+      .toSorted((a, b) => b.priority - a.priority)
       .map((rule) => ({ _tag: "AddRule", rule }) as const),
     ...present.filter((rule) => !wanted.some((other) => isSame(rule, other)))
       .toSorted((a, b) => a.priority - b.priority || compareFrom(a, b))

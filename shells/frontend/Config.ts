@@ -51,7 +51,7 @@ export const settings = Env.table({
   holdTimeS: Env.entry(named("BGP_HOLD_TIME"), Env.Int, 3, "BGP hold time in seconds."),
   tableId: Env.entry(named("TABLE_ID"), Env.Int, 4096, "Routing table of VIP egress; the next one is used too."),
   dropIfNoPeer: Env.entry(
-    named("DROP_IF_NO_PEER"),
+    "NFE_DROP_IF_NO_PEER",
     Env.Bool,
     true,
     "Drop egress of VIPs while there is no gateway."

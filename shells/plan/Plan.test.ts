@@ -36,8 +36,8 @@ describe("sluice plan frontend", () => {
       "ip -4 route replace blackhole 0.0.0.0/0 table 4097 metric 4294967295",
       "ip -6 route replace blackhole ::/0 table 4097 metric 4294967295",
       "ip -4 rule add priority 101 from 20.0.0.1/32 lookup 4097",
-      "ip -4 rule add priority 100 from 20.0.0.1/32 lookup 4096",
       "ip -6 rule add priority 101 from 2000::1/128 lookup 4097",
+      "ip -4 rule add priority 100 from 20.0.0.1/32 lookup 4096",
       "ip -6 rule add priority 100 from 2000::1/128 lookup 4096"
     ])
     await withFile(config, async (file) => void execFileSync("bird", ["-p", "-c", file]))
