@@ -1,11 +1,10 @@
 import { assert, it } from "@effect/vitest"
-import { Effect, Exit, Logger, Result, Schedule, Scope, Stream } from "effect"
-import { spawn } from "node:child_process"
+import { Effect, Exit, Logger, Result, Scope, Stream, SubscriptionRef } from "effect"
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { stringify } from "yaml"
-import { Cidr, type Kernel } from "../../core/net/index.ts"
+import { Cidr } from "../../core/net/index.ts"
 import * as Manifests from "../../property-tests/fixtures/Manifests.ts"
 import * as Tap from "../../proto/gen/api/ambassador/v1/tap.ts"
 import * as Client from "../grpc/Client.ts"
@@ -16,71 +15,13 @@ import * as NspConfig from "../nsp/Config.ts"
 import * as Nsp from "../nsp/Service.ts"
 import * as Settings from "../runtime/Settings.ts"
 import { NsmClient } from "../sdk/Client.ts"
-import * as Endpoint from "../sdk/Endpoint.ts"
 import * as Config from "./Config.ts"
+import { addresses, startManager, startProxy, tag, until } from "./KernelRig.ts"
 import { serve } from "./Main.ts"
+import * as Rig from "./Rig.ts"
+import * as Sidecar from "./Sidecar.ts"
 
-const tag = `sl-tapa-${process.pid}`
 const stream: Tap.Stream = { name: "s", conduit: { name: "c", trench: { name: "t" } } }
-
-const until = <E>(what: string, condition: Effect.Effect<boolean, E>) =>
-  Effect.orElseSucceed(condition, () => false).pipe(
-    Effect.filterOrFail((holds) => holds, () => "not yet"),
-    Effect.retry(Schedule.spaced("50 millis")),
-    Effect.timeoutOrElse({ duration: "20 seconds", orElse: () => Effect.die(new Error(`timed out: ${what}`)) })
-  )
-
-const startManager = (folder: string, url: string) =>
-  Effect.gen(function*() {
-    const child = spawn(process.execPath, [join(import.meta.dirname, "../cli/Main.ts"), "nsmgr"], {
-      stdio: "ignore",
-      env: {
-        ...process.env,
-        NSM_NAME: tag,
-        NSM_LISTEN_ON: url,
-        NSM_STATE_PATH: `${folder}/state.json`,
-        SLUICE_HEALTH_SOCKET: `${folder}/nsmgr-health.sock`
-      }
-    })
-    const end = (signal: NodeJS.Signals) =>
-      Effect.callback<void>((resume) => {
-        if (child.exitCode !== null || child.signalCode !== null) return resume(Effect.void)
-        child.once("exit", () => resume(Effect.void))
-        child.kill(signal)
-      })
-    yield* Effect.addFinalizer(() => end("SIGTERM"))
-    yield* until("the manager serves", Health.check({ address: url, service: "networkservice.NetworkService" }))
-    return { kill: end("SIGKILL") }
-  })
-
-/** Answers as Meridio's proxy does. */
-const startProxy = (folder: string, manager: string, namespace: string) =>
-  Effect.gen(function*() {
-    const addresses = ["172.16.0.2/24", "fd00::2/64"].map(Cidr.unsafe)
-    const running = yield* Endpoint.serve({
-      name: `${tag}-proxy`,
-      services: [{ name: "proxy.c.t.red", payload: "ETHERNET", matches: [] }],
-      labels: {},
-      socket: `${folder}/proxy.sock`,
-      manager,
-      namespace,
-      requestTimeoutMs: 5_000,
-      maxTokenLifetimeMs: 600_000
-    }, {
-      request: (connection) => {
-        const { ip } = connection.context
-        const srcAddrs = [...addresses, ...ip.srcAddrs.filter((address) => !addresses.includes(address))]
-        const dstAddrs = ["172.16.0.3/24", "fd00::3/64"].map(Cidr.unsafe)
-        const extraPrefixes = ["172.16.0.1/24", "fd00::1/64"].map(Cidr.unsafe)
-        return Effect.succeed({
-          ...connection,
-          context: { ...connection.context, ip: { ...ip, srcAddrs, dstAddrs, extraPrefixes } }
-        })
-      },
-      close: () => Effect.void
-    })
-    yield* Stream.runDrain(Stream.takeUntil(running.registered, (registered) => registered))
-  })
 
 const startNsp = (folder: string) => {
   const objects = [
@@ -100,10 +41,6 @@ const startNsp = (folder: string) => {
   }))
   return Effect.provide(Nsp.start(settings), Health.serve(`unix://${folder}/nsp-health.sock`))
 }
-
-/** The addresses of the interface that the TAPA was given. */
-const addresses = ({ addresses }: Kernel.Snapshot) =>
-  addresses.filter(({ link }) => link === "nsm-0").map(({ cidr }) => cidr).toSorted(Cidr.compare)
 
 /** A TAPA in the namespace; `crash` ends it without draining. */
 const startTapa = (folder: string, manager: string, namespace: string, port: number) =>
@@ -184,4 +121,35 @@ it.live(
       )
     })).pipe(Effect.provide(Logger.layer([]))),
   90_000
+)
+
+it.live(
+  "as user 10005 without capabilities: an interface for the stream, which a signal gives back",
+  () =>
+    Effect.scoped(Effect.gen(function*() {
+      const folder = yield* Sidecar.folder
+      const target = yield* Namespace.scoped(`${tag}-u`)
+      const proxy = yield* Namespace.scoped(`${tag}-q`)
+      const manager = `unix://${folder}/nsm.sock`
+      yield* startManager(folder, manager)
+      yield* startProxy(folder, manager, proxy)
+      const { targets } = yield* Rig.nsp(`unix://${folder}/nsp-t.sock`)
+      const look = Effect.scoped(Effect.flatMap(Netlink.make(target), ({ snapshot }) => snapshot))
+      const child = yield* Sidecar.start({ MERIDIO_NAMESPACE: "red", MERIDIO_NAME: "target-1" }, {
+        folder,
+        through: ["nsenter", `--net=${target}`, ...Sidecar.unprivileged]
+      })
+      yield* child.ready
+      yield* child.client.call(Tap.TapDefinition, "open", stream)
+      yield* isOpen(child.client)
+      const expected = ["20.0.0.1/32", "172.16.0.2/24", "fd00::2/64"].map(Cidr.unsafe)
+      yield* until("the VIP is on the interface", Effect.map(look, (found) => addresses(found).length === 3))
+      assert.deepStrictEqual(addresses(yield* look), expected)
+
+      yield* child.kill("SIGTERM")
+      assert.strictEqual(yield* child.ended, 0)
+      assert.isTrue((yield* look).links.every(({ name }) => name !== "nsm-0"))
+      assert.deepStrictEqual(yield* SubscriptionRef.get(targets), [])
+    })).pipe(Effect.provide(Logger.layer([]))),
+  60_000
 )

@@ -5,11 +5,13 @@ import { once } from "node:events"
 import { mkdtempSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
+import { Ambassador } from "../../core/tapa/index.ts"
 import * as Tap from "../../proto/gen/api/ambassador/v1/tap.ts"
 import * as Client from "../grpc/Client.ts"
 import * as Health from "../grpc/Health.ts"
 import * as Settings from "../runtime/Settings.ts"
 import * as Config from "./Config.ts"
+import { graceMs } from "./Main.ts"
 
 const folder = Effect.acquireRelease(
   Effect.sync(() => mkdtempSync(join(tmpdir(), "tapa-"))),
@@ -85,6 +87,25 @@ describe("The settings of the TAPA", () => {
     assert.strictEqual(decode({ MERIDO_GRPC_MAX_BACKOFF: "1s" }).maxBackoffMs, 1_000)
     assert.strictEqual(decode({ NSP_SERVICE_PORT: "tcp://10.0.0.1:1" }).nspServicePort, 7778)
     assert.strictEqual(decode({ NSM_SOCKET: "unix:///a" }).nsmSocket, "unix:///a")
+  })
+
+  it("leave the time to drain that MERIDIO_TIMEOUT asks for, and some for the sockets", () => {
+    for (const MERIDIO_TIMEOUT of ["1ms", "15s", "2m"]) {
+      const settings = decode({ MERIDIO_TIMEOUT })
+      const stream = { trench: "t", conduit: "c", stream: "s" }
+      const [idle] = Ambassador.init({ settings: Config.ofMachine(settings), seed: 1 })
+      const [open] = Ambassador.step(idle, { _tag: "OpenRequested", reply: 0, stream }, 0)
+      const at = { trench: "t", conduit: "c" }
+      const [requesting] = Ambassador.step(open, { _tag: "QuerySucceeded", at, call: 0, connection: null }, 0)
+      let [draining] = Ambassador.step(requesting, { _tag: "ShutdownRequested" }, 0)
+      let now = 0
+      while (!Ambassador.isStopped(draining)) {
+        now = Ambassador.wake(draining) ?? Infinity
+        assert.isBelow(now, graceMs(settings))
+        draining = Ambassador.step(draining, { _tag: "Woken" }, now)[0]
+      }
+      assert.isAtLeast(now, 2 * settings.timeoutMs)
+    }
   })
 
   it("refuse durations that leave no time", () => {

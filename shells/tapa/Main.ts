@@ -40,6 +40,9 @@ export const serve = (
     yield* Stream.runHead(Stream.filter(machine.changes, Ambassador.isStopped))
   })
 
+/** The machine drains in two steps, unregister and disconnect, and a second; then sockets and channels close. */
+export const graceMs = ({ timeoutMs }: Config.Settings): number => 2 * timeoutMs + 5_000
+
 export const command = Process.program({
   name: "tapa",
   summary: "Ambassador of a target: opens streams of external traffic for the application beside it.",
@@ -47,8 +50,7 @@ export const command = Process.program({
   settings: Config.settings,
   validate: Config.validate,
   logLevel: ({ logLevel }) => logLevel,
-  // The machine drains in two steps, unregister and disconnect, and a little more; then sockets and channels close.
-  graceMs: ({ timeoutMs }) => 2 * timeoutMs + 5_000,
+  graceMs,
   main: (settings) =>
     Effect.provide(
       serve(settings),

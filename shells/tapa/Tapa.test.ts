@@ -1,10 +1,14 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Fiber, Option, Scope, Stream, SubscriptionRef } from "effect"
-import { statSync } from "node:fs"
+import { Effect, Exit, Fiber, Option, Scope, Stream, SubscriptionRef } from "effect"
+import { readdirSync, readFileSync, statSync } from "node:fs"
+import { join } from "node:path"
 import { Cidr } from "../../core/net/index.ts"
 import * as Tap from "../../proto/gen/api/ambassador/v1/tap.ts"
 import * as GrpcError from "../grpc/Error.ts"
+import * as Recording from "../replay/Recording.ts"
+import * as FlightRecorder from "../runtime/FlightRecorder.ts"
 import { command as target } from "../target/Main.ts"
+import * as ManagerInMemory from "./ManagerInMemory.ts"
 import { isOpen, streamOf, until, when, world } from "./Rig.ts"
 
 describe("The TAPA on real sockets", () => {
@@ -129,6 +133,30 @@ describe("The TAPA on real sockets", () => {
       assert.strictEqual(yield* run("opne", ...names), 2)
       assert.strictEqual(yield* run("open", ...names, "--socket", "/nowhere/ambassador.sock"), 1)
       assert.strictEqual(err.length, 3)
+    })))
+
+  it.live("records what it decides without the tokens of NSM, and the recording replays", () =>
+    Effect.scoped(Effect.gen(function*() {
+      const { folder, nsm, start } = yield* world
+      const tapes = join(folder, "tapes")
+      const { client, scope } = yield* Effect.provideService(
+        start,
+        FlightRecorder.FlightRecorder,
+        FlightRecorder.toFolder(tapes)
+      )
+      yield* client.call(Tap.TapDefinition, "open", streamOf("s"))
+      yield* until(client, isOpen("s"))
+      yield* when(nsm.connections, (all) => Object.values(all).some(({ context }) => context.ip.policies.length > 0))
+      yield* client.call(Tap.TapDefinition, "close", streamOf("s"))
+      yield* when(nsm.connections, (all) => Object.values(all).length === 0)
+      assert.include(JSON.stringify(nsm.requests), ManagerInMemory.token, "the token went back to the manager")
+      yield* Scope.close(scope, Exit.void)
+      const [file = ""] = readdirSync(tapes)
+      const text = readFileSync(join(tapes, file), "utf8")
+      assert.include(text, "RequestSucceeded")
+      assert.notInclude(text, "secret")
+      const { replay } = yield* Recording.open(join(tapes, file))
+      assert.strictEqual(replay()._tag, "Same")
     })))
 
   it.live("takes its connection over after a crash", () =>
