@@ -229,6 +229,8 @@ export const launcher =
         env: {
           SLUICE_HEALTH_SOCKET: `unix://${path.join(ground.folder, `${name}.health`)}`,
           NODE_COMPILE_CACHE: path.join(ground.folder, "compiled"),
+          // What a killed program leaves in its temporary folder goes with the lab's.
+          TMPDIR: ground.folder,
           SLUICE_RECORD: path.join(ground.folder, "recordings", name),
           ...env
         }

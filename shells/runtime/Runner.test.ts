@@ -17,6 +17,11 @@ const broken: typeof phone = {
   }
 }
 
+const temporaryFolder = Effect.acquireRelease(
+  Effect.sync(() => fs.mkdtempSync(path.join(os.tmpdir(), "sluice-tape-"))),
+  (folder) => Effect.sync(() => fs.rmSync(folder, { recursive: true }))
+)
+
 const settled = Effect.repeat(Effect.yieldNow, { times: 20 })
 
 describe("Runner", () => {
@@ -90,8 +95,17 @@ describe("Runner", () => {
       assert.deepStrictEqual((yield* dead).map(({ phase }) => phase), ["closed"])
     })))
 
-  it.effect("ends the supervised program when a step or an interpreter has a defect", () =>
+  it.effect("ends the supervised program when a step or an interpreter has a defect, and saves the last decisions", () =>
     Effect.gen(function*() {
+      const folder = yield* temporaryFolder
+      const before = process.env["TMPDIR"]
+      process.env["TMPDIR"] = folder
+      yield* Effect.addFinalizer(() =>
+        Effect.sync(() => {
+          if (before === undefined) delete process.env["TMPDIR"]
+          else process.env["TMPDIR"] = before
+        })
+      )
       for (const breakStep of [true, false]) {
         const exit = yield* Effect.exit(Supervision.supervise(Effect.scoped(Effect.gen(function*() {
           const running = yield* Runner.start(breakStep ? broken : phone, {
@@ -102,13 +116,15 @@ describe("Runner", () => {
           return yield* Effect.never
         }))))
         assert.isTrue(Exit.isFailure(exit) && Cause.pretty(exit.cause).includes("must not"))
+        const [file = ""] = fs.readdirSync(folder)
+        const lines = Result.getOrThrow(Tape.read(fs.readFileSync(path.join(folder, file), "utf8")))
+        assert.strictEqual(Tape.replay(phone, lines)._tag, "Same")
       }
     }))
 
   it.effect("writes a tape that replays to the same states, and notices a machine that decides otherwise", () =>
     Effect.gen(function*() {
-      const folder = fs.mkdtempSync(path.join(os.tmpdir(), "sluice-tape-"))
-      yield* Effect.addFinalizer(() => Effect.sync(() => fs.rmSync(folder, { recursive: true })))
+      const folder = yield* temporaryFolder
       yield* Effect.scoped(Effect.gen(function*() {
         const running = yield* Runner.start(phone, {
           input: {},
