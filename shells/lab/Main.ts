@@ -27,7 +27,7 @@ export const command = Tool.tool({
       const loaded = yield* Effect.result(Manifests.load(settings.config ?? defaultTrench))
       if (Result.isFailure(loaded)) return refuse(err, loaded.failure.lines)
       const manifests = loaded.success
-      const missing = Options.missing(settings.gateway)
+      const missing = Options.missing(settings.gateway, Options.machine)
       if (missing !== undefined) return refuse(err, [missing])
       for (const ignored of manifests.ignored) out(`ignored: ${ignored}`)
 

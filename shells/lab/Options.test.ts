@@ -76,6 +76,23 @@ describe("sluice lab", () => {
   })
 })
 
+const hasNoRouters = (program: string): boolean => !["birdc", "nft", "vtysh"].includes(program)
+
+describe("What the lab needs of the machine", () => {
+  it("is root, before anything else", () => {
+    assert.include(Options.missing("bird", { isRoot: false, has: () => false }), "as root")
+  })
+
+  it("is programs, named by the packages to install, those of the gateway only when it is used", () => {
+    assert.strictEqual(
+      Options.missing("bird", { isRoot: true, has: hasNoRouters }),
+      "programs are missing; install them: apt-get install nftables bird2"
+    )
+    assert.include(Options.missing("frr", { isRoot: true, has: hasNoRouters }), "apt-get install nftables bird2 frr")
+    assert.isUndefined(Options.missing("bird", { isRoot: true, has: (program) => program !== "vtysh" }))
+  })
+})
+
 const answer = (replies: Record<string, number>, lost = 0) => ({ id: 0, replies, lost, errors: [] })
 
 describe("The share of each target", () => {

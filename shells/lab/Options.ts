@@ -81,17 +81,27 @@ const programs: Record<string, ReadonlyArray<string>> = {
   "util-linux": ["nsenter", "unshare"]
 }
 
+/** What the lab needs to know of the machine. */
+export interface Machine {
+  readonly isRoot: boolean
+  readonly has: (program: string) => boolean
+}
+
+/** This machine. */
+export const machine: Machine = {
+  isRoot: process.getuid?.() === 0,
+  has: (program) =>
+    [...(process.env["PATH"] ?? "").split(":"), "/usr/sbin", "/sbin"].some((folder) =>
+      fs.existsSync(path.join(folder, program))
+    )
+}
+
 /** What the machine lacks to run a lab, in one sentence; undefined if it lacks nothing. */
-export const missing = (gateway: "bird" | "frr"): string | undefined => {
-  if (process.getuid?.() !== 0) return "it makes network namespaces and has to be run as root"
+export const missing = (gateway: "bird" | "frr", { has, isRoot }: Machine): string | undefined => {
+  if (!isRoot) return "it makes network namespaces and has to be run as root"
   const wanted = gateway === "frr" ? { ...programs, frr: ["vtysh"] } : programs
-  const lacking = Object.entries(wanted).filter(([, names]) => !names.every(isInstalled)).map(([name]) => name)
+  const lacking = Object.entries(wanted).filter(([, names]) => !names.every(has)).map(([name]) => name)
   return lacking.length === 0
     ? undefined
     : `programs are missing; install them: apt-get install ${lacking.join(" ")}`
 }
-
-const isInstalled = (program: string): boolean =>
-  [...(process.env["PATH"] ?? "").split(":"), "/usr/sbin", "/sbin"].some((folder) =>
-    fs.existsSync(path.join(folder, program))
-  )
