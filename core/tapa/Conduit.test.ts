@@ -270,6 +270,13 @@ describe("Conduit", () => {
     assert.deepStrictEqual([conduit.did, conduit.status], [["UnregisterTarget"], "Pending"])
   })
 
+  it("C10 and C14 new local addresses in the answer to a VIP update are registered at once", () => {
+    const conduit = drive().open()
+    conduit.vips("20.0.0.1/32")
+    conduit.answered(granted({ ...conduit.requested?.connection.context.ip, srcAddrs: cidrs("172.16.0.3/24") }))
+    assert.deepStrictEqual([conduit.did, conduit.status], [["UnregisterTarget"], "Pending"])
+  })
+
   it("C15 and C16 a connection that is down takes its streams out of service until it is back", () => {
     for (const down of [granted({}, { state: "Down" }), granted({ srcAddrs: [] })]) {
       const conduit = drive().open()
