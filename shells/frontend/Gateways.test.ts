@@ -23,6 +23,13 @@ const learnsDefaults = (lab: World) =>
 const says = <E>(answer: Effect.Effect<string, E>, pattern: RegExp) =>
   Effect.match(answer, { onSuccess: (text) => pattern.test(text), onFailure: () => false })
 
+/** Only BFD notices a loss within the test: the hold time is 24 s. */
+const bfdWatchesBoth = ({ current }: Effect.Success<ReturnType<typeof startFrontend>>) =>
+  eventually(
+    "BFD watches both",
+    () => current().monitor.sessions.filter(({ state }) => state === "Up").length === 2
+  )
+
 /** Whether a ping from the address gets an answer. */
 const reaches = (namespace: string, from: string, to: string): boolean => {
   try {
@@ -58,10 +65,7 @@ describe("The frontend and FRR as its gateway", { timeout: 120_000 }, () => {
       yield* eventually("FRR has the IPv6 VIP", () => says(vtysh("show ipv6 route bgp"), /2000::1\/128/))
       yield* eventually("BFD is up", () => says(vtysh("show bfd peers json"), /"status":"up"[^]*"status":"up"/))
 
-      yield* eventually(
-        "BFD watches both",
-        () => running.current().monitor.sessions.filter(({ state }) => state === "Up").length === 2
-      )
+      yield* bfdWatchesBoth(running)
       // With a hold time of 24 s only BFD can notice this soon.
       ip(lab.outside, "address del 169.254.100.150/24 dev ext")
       yield* eventually("the loss is noticed", () => running.current().connectivity.v4 === "Down", 8000)
@@ -133,6 +137,7 @@ describe("The frontend and BIRD as its gateway", { timeout: 120_000 }, () => {
         "two ways out",
         () => /via 169\.254\.100\.150[^]*via 169\.254\.100\.151/.test(routes(lab.frontend, "-4", 4096))
       )
+      yield* bfdWatchesBoth(running)
       ip(other, "address del 169.254.100.151/24 dev ext2")
       yield* eventually(
         "the way that is left",
@@ -161,10 +166,7 @@ describe("The frontend and BIRD as its gateway", { timeout: 120_000 }, () => {
       yield* SubscriptionRef.set(lab.forwarding, true)
       const running = yield* startFrontend(lab)
       yield* eventually("both are announced", () => announces(lab, "20.0.0.1/32", "2000::1/128"))
-      yield* eventually(
-        "BFD watches both",
-        () => running.current().monitor.sessions.filter(({ state }) => state === "Up").length === 2
-      )
+      yield* bfdWatchesBoth(running)
       ip(lab.outside, "address del 100:100::150/64 dev ext")
       yield* eventually("IPv6 is down", () => running.current().connectivity.v6 === "Down")
       const config = path.join(lab.settings.birdConfigPath, "bird-fe-meridio.conf")
