@@ -180,7 +180,7 @@ const consult = (
     endpointName: target.name,
     state: "Up"
   }
-  const sent = Path.sign(asked, asked.path.index, "", now + settings.maxTokenLifetimeMs)
+  const sent = Path.last(asked, asked.path.index, now + settings.maxTokenLifetimeMs)
   return [
     { ...state, work: { _tag: "Asking", call, ask, sent, target, rest, left } },
     [{

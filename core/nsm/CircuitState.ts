@@ -10,7 +10,9 @@ export const Settings = Schema.Struct({
   requestTimeoutMs: Schema.Natural,
   maxTokenLifetimeMs: Schema.Natural,
   /** How long an endpoint stays registered. */
-  endpointLifetimeMs: Schema.Natural
+  endpointLifetimeMs: Schema.Natural,
+  /** Labels for clients and endpoints that lack them: `nodeName`, `podName`, `clusterName`. */
+  labels: Schema.optionalKey(Model.Labels)
 })
 export type Settings = typeof Settings.Type
 

@@ -114,7 +114,8 @@ export const begin = (settings: Settings, connection: Model.Connection, now: Mil
   const kept = own?.name === settings.name && own.id === connection.id
     ? { ...connection, path: { ...connection.path, index: 0 } }
     : { ...connection, path: Model.emptyPath }
-  return Path.sign(R.getOrElse(Path.enter(hop, kept), () => kept), 0, "", now + settings.maxTokenLifetimeMs)
+  const proof = { token: "", expiresAt: now + settings.maxTokenLifetimeMs }
+  return Path.sign(R.getOrElse(Path.enter(hop, kept), () => kept), 0, proof)
 }
 
 /** A fifth of the shortest token lifetime in the path from now, as upstream does for a client. */

@@ -164,7 +164,7 @@ const handled = (state: State, call: number, answer: Model.Connection, now: Mach
   const { guest, id, pending: { connection, reply } } = found
   const { maxTokenLifetimeMs } = state.settings
   const agreed: Model.Connection = { ...connection, context: answer.context, labels: answer.labels, state: "Up" }
-  const signed = Path.sign(agreed, agreed.path.index, "", now + maxTokenLifetimeMs)
+  const signed = Path.last(agreed, agreed.path.index, now + maxTokenLifetimeMs)
   const standing = { connection: signed, expiresAt: Path.deadline(signed, state.settings, now) }
   return proceed(state, id, { ...guest, standing }, [
     { _tag: "Reply", reply, result: { _tag: "Succeeded", connection: toCaller(signed) } }

@@ -7,7 +7,8 @@
  * 1. A client id has one circuit: a client that lost its path gets its connection replaced, never doubled (Meridio#584).
  * 2. What a service's new definition no longer allows is closed.
  * 3. Records are saved before the client is answered; after a restart they are adopted and the rest is swept.
- * 4. Monitors and finds are projections of the state.
+ * 4. A connection and an endpoint are changed by the identity that made them only.
+ * 5. Monitors and finds are projections of the state.
  *
  * Source: sdk, `chains/nsmgr`; the table of states is 6.3 and 6.4 of our notes on NSM.
  */
@@ -51,7 +52,11 @@ export const Event = Schema.TaggedUnion({
   RegisterServiceRequested: { reply: Schema.Natural, service: Model.NetworkService },
   UnregisterServiceRequested: { reply: Schema.Natural, name: Schema.String },
   RegisterEndpointRequested: { reply: Schema.Natural, endpoint: Model.Endpoint },
-  UnregisterEndpointRequested: { reply: Schema.Natural, name: Schema.String },
+  UnregisterEndpointRequested: {
+    reply: Schema.Natural,
+    name: Schema.String,
+    pathIds: Model.Endpoint.fields.pathIds
+  },
   ...CircuitState.outcomes
 })
 export type Event = typeof Event.Type
@@ -93,11 +98,11 @@ const step = (state: State, event: Event | Machine.Woken, now: Machine.Millis): 
       return registered(
         state,
         event.reply,
-        Registry.registerEndpoint(state.registry, event.endpoint, endpointLifetimeMs, now)
+        Registry.registerEndpoint(state.registry, describe(state, event.endpoint), endpointLifetimeMs, now)
       )
     }
     case "UnregisterEndpointRequested":
-      return registered(state, event.reply, Registry.unregisterEndpoint(state.registry, event.name))
+      return registered(state, event.reply, Registry.unregisterEndpoint(state.registry, event))
     case "EndpointAnswered":
     case "EndpointRefused":
     case "EndpointClosed":
@@ -127,6 +132,7 @@ const requested = (
   const entered = enter(state, connection, freshId)
   if (Result.isFailure(entered)) return [state, [refusal(reply, entered.failure)]]
   const clientId = Model.clientId(entered.success)
+  if (!isOwner(state, entered.success)) return [state, [denial(reply)]]
   const service = connection.networkService
   const counted = { ...state, turns: Table.set(state.turns, service, (Table.get(state.turns, service) ?? 0) + 1) }
   const circuit = Table.get(state.circuits, clientId) ?? { id: entered.success.id, queue: [] }
@@ -142,6 +148,7 @@ const closeRequested = (
   const entered = enter(state, connection, freshId)
   if (Result.isFailure(entered)) return [state, [refusal(reply, entered.failure)]]
   const clientId = Model.clientId(entered.success)
+  if (!isOwner(state, entered.success)) return [state, [denial(reply)]]
   const circuit = Table.get(state.circuits, clientId)
   if (circuit !== undefined) {
     return put(state, clientId, Circuit.accept(circuit, { _tag: "End", reply }, surroundings(state, clientId, now)))
@@ -162,8 +169,25 @@ const enter = (
       )
     }
     const known = Table.get(circuits, Model.clientId(entered))
-    return Result.succeed(known === undefined ? entered : Path.rename(known.id, entered))
+    const labelled = { ...entered, labels: { ...settings.labels, ...entered.labels } }
+    return Result.succeed(known === undefined ? labelled : Path.rename(known.id, labelled))
   })
+
+/** A connection belongs to the identity that it was made for; in plain text nobody has one. */
+const isOwner = ({ circuits }: State, connection: Model.Connection): boolean => {
+  const owner = Table.get(circuits, Model.clientId(connection))?.standing?.connection.path.segments[0]?.identity
+  const identity = connection.path.segments[0]?.identity
+  return owner === undefined || identity === undefined || owner === identity
+}
+
+/** With the labels of the manager for services that have labels but lack these. Source: sdk, `tools/clientinfo`. */
+const describe = ({ settings }: State, endpoint: Model.Endpoint): Model.Endpoint =>
+  settings.labels === undefined ? endpoint : {
+    ...endpoint,
+    labels: Object.fromEntries(
+      Object.entries(endpoint.labels).map(([service, labels]) => [service, { ...settings.labels, ...labels }])
+    )
+  }
 
 const registered = (state: State, reply: number, [registry, answer]: Registry.Outcome): Step => [
   registry === state.registry ? state : { ...state, registry },
@@ -246,6 +270,12 @@ const refusal = (reply: number, message: string): Command => ({
   _tag: "Reply",
   reply,
   result: { _tag: "Failed", reason: "Invalid", message }
+})
+
+const denial = (reply: number): Command => ({
+  _tag: "Reply",
+  reply,
+  result: { _tag: "Failed", reason: "Denied", message: "no sufficient privileges" }
 })
 
 export const machine = Machine.make<Input, State, Event, Command>({

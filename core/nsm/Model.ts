@@ -114,6 +114,8 @@ export const PathSegment = Schema.Struct({
   name: Schema.String,
   id: Schema.String,
   token: Token,
+  /** The SPIFFE id that the token claims. It outlives the token in encodings. */
+  identity: Schema.optionalKey(Schema.String),
   expiresAt: Schema.optionalKey(Millis),
   metrics: Labels
 })
@@ -195,6 +197,9 @@ export const Selector = Schema.Struct({
 })
 export type Selector = typeof Selector.Type
 
+/** The SPIFFE ids of those who took part in a registration, the owner first; absent in plain text. */
+const PathIds = Schema.Array(Schema.String)
+
 /** A registered network service endpoint. */
 export const Endpoint = Schema.Struct({
   name: Schema.String,
@@ -204,7 +209,8 @@ export const Endpoint = Schema.Struct({
   /** Where it listens, for example `unix:///run/lb.sock`. */
   url: Schema.String,
   expiresAt: Schema.optionalKey(Millis),
-  registeredAt: Schema.optionalKey(Millis)
+  registeredAt: Schema.optionalKey(Millis),
+  pathIds: Schema.optionalKey(PathIds)
 })
 export type Endpoint = typeof Endpoint.Type
 
@@ -222,7 +228,8 @@ export type Match = typeof Match.Type
 export const NetworkService = Schema.Struct({
   name: Schema.String,
   payload: Schema.String,
-  matches: Schema.Array(Match)
+  matches: Schema.Array(Match),
+  pathIds: Schema.optionalKey(PathIds)
 })
 export type NetworkService = typeof NetworkService.Type
 
@@ -257,6 +264,10 @@ export const isClientRecord = (id: string, { path }: Connection): boolean =>
 
 /** The first segment's id: the client's own id of the connection, unique on a machine. */
 export const clientId = ({ id, path }: Connection): string => path.segments[0]?.id ?? id
+
+/** Whether somebody with this SPIFFE id is on the way of the connection. */
+export const involves = (identity: string, { path }: Connection): boolean =>
+  path.segments.some((segment) => segment.identity === identity)
 
 /** The name of the interface, once a kernel mechanism names one. */
 export const interfaceName = ({ mechanism }: Connection): string | undefined => mechanism?.parameters["name"]

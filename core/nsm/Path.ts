@@ -61,13 +61,34 @@ export const trim = (connection: Model.Connection): Model.Connection => ({
 export const rename = (id: string, connection: Model.Connection): Model.Connection =>
   change(connection, connection.path.index, { id })
 
+/** What a hop shows of itself. */
+export interface Proof {
+  readonly token: string
+  readonly expiresAt: Millis
+  readonly identity?: string
+}
+
 /** Notes the token of the segment at `index`; the time always belongs to the token. */
-export const sign = (
-  connection: Model.Connection,
-  index: number,
-  token: string,
-  expiresAt: Millis
-): Model.Connection => change(connection, index, { token, expiresAt })
+export const sign = (connection: Model.Connection, index: number, proof: Proof): Model.Connection =>
+  change(connection, index, proof)
+
+/** How long the segment at `index` can be counted on, where no token says it. */
+export const last = (connection: Model.Connection, index: number, expiresAt: Millis): Model.Connection =>
+  (connection.path.segments[index]?.token ?? "") === "" ? change(connection, index, { expiresAt }) : connection
+
+/** The connection without what anybody proved: in plain text nothing is believed, and nothing expires by a token. */
+export const unsigned = (connection: Model.Connection): Model.Connection =>
+  connection.path.segments.every(isUnsigned) ? connection : {
+    ...connection,
+    path: {
+      ...connection.path,
+      segments: connection.path.segments.map((segment) =>
+        isUnsigned(segment) ? segment : { name: segment.name, id: segment.id, token: "", metrics: segment.metrics }
+      )
+    }
+  }
+
+const isUnsigned = ({ identity, token }: Model.PathSegment): boolean => identity === undefined && token === ""
 
 /**
  * When a server ends a connection that is not refreshed: a request timeout before the caller's token expires, or half

@@ -36,10 +36,10 @@ describe("Registry", () => {
 
   it("unregisters what is there and what is not", () => {
     const state = register(Registry.empty, endpoint("e"), 0)
-    const [without, answer] = Registry.unregisterEndpoint(state, "e")
+    const [without, answer] = Registry.unregisterEndpoint(state, { name: "e" })
     assert.deepStrictEqual(without, Registry.empty)
     assert.deepStrictEqual(answer, { _tag: "Unregistered" })
-    assert.deepStrictEqual(Registry.unregisterEndpoint(without, "e"), [without, { _tag: "Unregistered" }])
+    assert.deepStrictEqual(Registry.unregisterEndpoint(without, { name: "e" }), [without, { _tag: "Unregistered" }])
   })
 
   it("gives a definition the payload IP by default, and replaces it", () => {

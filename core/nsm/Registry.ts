@@ -4,11 +4,13 @@
  * 1. An endpoint lives a minute at most, whatever it asks for, and as long again after each registration.
  * 2. Registering again keeps the time of the first registration.
  * 3. A definition that endpoints still rely on survives the unregistration by one of its many owners (ours).
- * 4. Finding and watching are projections: a snapshot, and the difference of two states.
+ * 4. The name of an endpoint belongs to the identity that registered it first, until it is gone. Definitions have many
+ *    owners, as with Meridio's proxies, so anybody may replace them.
+ * 5. Finding and watching are projections: a snapshot, and the difference of two states.
  *
  * Source: api, `registry`; sdk, `registry/common/{expire,memory}`.
  */
-import { Schema } from "effect"
+import { Equal, Schema } from "effect"
 import * as Machine from "../Machine.ts"
 import * as Model from "./Model.ts"
 import * as Table from "./Table.ts"
@@ -56,6 +58,7 @@ export const registerEndpoint = (
 ): Outcome => {
   if (endpoint.name === "") return refuse(state, "an endpoint needs a name")
   if (endpoint.url === "") return refuse(state, `endpoint "${endpoint.name}" needs the url of its socket`)
+  if (!mayTouch(state, endpoint)) return [state, denied]
   const stored: Model.Endpoint = {
     ...endpoint,
     registeredAt: Table.get(state.endpoints, endpoint.name)?.registeredAt ?? now,
@@ -68,10 +71,23 @@ export const registerEndpoint = (
 }
 
 /** Forgets an endpoint; success when there is none. */
-export const unregisterEndpoint = (state: State, name: string): Outcome => [
-  Table.has(state.endpoints, name) ? { ...state, endpoints: Table.remove(state.endpoints, name) } : state,
-  { _tag: "Unregistered" }
-]
+export const unregisterEndpoint = (
+  state: State,
+  endpoint: Pick<Model.Endpoint, "name" | "pathIds">
+): Outcome => {
+  if (!Table.has(state.endpoints, endpoint.name)) return [state, { _tag: "Unregistered" }]
+  return mayTouch(state, endpoint)
+    ? [{ ...state, endpoints: Table.remove(state.endpoints, endpoint.name) }, { _tag: "Unregistered" }]
+    : [state, denied]
+}
+
+/** Upstream's policy `client_allowed`; in plain text nobody has an identity. */
+const mayTouch = (state: State, { name, pathIds = [] }: Pick<Model.Endpoint, "name" | "pathIds">): boolean => {
+  const owner = Table.get(state.endpoints, name)?.pathIds?.[0]
+  return owner === undefined || owner === pathIds[0]
+}
+
+const denied: Answer = { _tag: "Failed", reason: "Denied", message: "no sufficient privileges" }
 
 /** Forgets the endpoints whose time is over. */
 export const expire = (state: State, now: Machine.Millis): State => {
@@ -85,20 +101,24 @@ export const expire = (state: State, now: Machine.Millis): State => {
 export const wake = ({ endpoints }: State): Machine.Millis | undefined =>
   Machine.earliest(...Object.values(endpoints).map(({ expiresAt }) => expiresAt))
 
-/** Whether an endpoint fits a template: empty parts fit all, `url` is a substring, lists and labels are subsets. */
+/** Whether an endpoint fits a template: empty parts fit all, times count in seconds, `url` is a substring, lists and labels are subsets. */
 export const fitsEndpoint = (template: Model.Endpoint, endpoint: Model.Endpoint): boolean =>
   (template.name === "" || template.name === endpoint.name)
   && endpoint.url.includes(template.url)
-  && (template.expiresAt === undefined || template.expiresAt === endpoint.expiresAt)
+  && (template.expiresAt === undefined || seconds(template.expiresAt) === seconds(endpoint.expiresAt))
   && template.networkServices.every((name) => endpoint.networkServices.includes(name))
   && Object.entries(template.labels).every(([service, labels]) =>
     Object.entries(labels).every(([key, value]) => Table.get(Table.get(endpoint.labels, service) ?? {}, key) === value)
   )
 
-/** Whether a definition fits a template by name and payload; empty parts fit all. */
+const seconds = (time: Machine.Millis | undefined): number | undefined =>
+  time === undefined ? undefined : Math.floor(time / 1000)
+
+/** Whether a definition fits a template by name, payload and matches; empty parts fit all. */
 export const fitsService = (template: Model.NetworkService, service: Model.NetworkService): boolean =>
   (template.name === "" || template.name === service.name)
   && (template.payload === "" || template.payload === service.payload)
+  && (template.matches.length === 0 || Equal.equals(template.matches, service.matches))
 
 /** What a watcher hears about one object. */
 export interface Change<A> {

@@ -25,6 +25,8 @@ export interface Call {
   readonly deadline: number | undefined
   /** The certificate (DER) that the credentials of the server accepted; undefined in plain text. */
   readonly certificate: () => Buffer | undefined
+  /** Sends text metadata ahead of the answer; once per call. */
+  readonly sendHeaders: (headers: { readonly [key: string]: string }) => Effect.Effect<void>
 }
 
 type Handler<D extends Definition.Definition, K extends keyof D["methods"], R> = K extends Definition.UnaryNames<D>
@@ -230,7 +232,13 @@ const describe = (call: grpc.ServerUnaryCall<unknown, unknown> | grpc.ServerWrit
     metadata,
     peer: call.getPeer(),
     deadline: Number.isFinite(deadline) ? deadline : undefined,
-    certificate: () => call.getAuthContext().sslPeerCertificate?.raw
+    certificate: () => call.getAuthContext().sslPeerCertificate?.raw,
+    sendHeaders: (headers) =>
+      Effect.sync(() => {
+        const metadata = new grpc.Metadata()
+        for (const [key, value] of Object.entries(headers)) metadata.set(key, value)
+        call.sendMetadata(metadata)
+      })
   }
 }
 

@@ -38,6 +38,9 @@ export const settings = Settings.table({
     "/var/lib/networkservicemesh/connections.json",
     "File that keeps the connections over restarts; empty keeps them in memory only."
   ),
+  nodeName: Settings.entry("NODE_NAME", Settings.Text, "", "Label nodeName for those who come without."),
+  podName: Settings.entry("POD_NAME", Settings.Text, "", "Label podName for those who come without."),
+  clusterName: Settings.entry("CLUSTER_NAME", Settings.Text, "", "Label clusterName for those who come without."),
   logLevel: Settings.entry("NSM_LOG_LEVEL", Settings.Text, "INFO", "TRACE, DEBUG or anything else for INFO.")
 })
 export type Config = Settings.Values<typeof settings>

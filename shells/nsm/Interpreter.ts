@@ -5,10 +5,11 @@ import type * as Cross from "../../core/nsm/Cross.ts"
 import type * as Manager from "../../core/nsm/Manager.ts"
 import type * as Model from "../../core/nsm/Model.ts"
 import type * as Registry from "../../core/nsm/Registry.ts"
-import * as Client from "../grpc/Client.ts"
+import type * as Client from "../grpc/Client.ts"
 import type * as Replies from "../runtime/Replies.ts"
 import type { NsmError } from "../sdk/Error.ts"
 import * as Peer from "../sdk/Peer.ts"
+import type { Dial } from "./Dial.ts"
 import { Forwarder } from "./Forwarder.ts"
 import { Records } from "./Records.ts"
 
@@ -21,11 +22,12 @@ export interface Waiting {
 type Send = (event: Manager.Event) => void
 
 export const perform =
-  (waiting: Waiting) => (command: Manager.Command, send: Send): Effect.Effect<void, never, Forwarder | Records> => {
+  (waiting: Waiting, dial: Dial) =>
+  (command: Manager.Command, send: Send): Effect.Effect<void, never, Forwarder | Records> => {
     switch (command._tag) {
       case "RequestEndpoint": {
         const { call, connection, preferences, target, timeoutMs } = command
-        return dial(target, (client) => Peer.request(client, connection, preferences, timeoutMs)).pipe(
+        return visit(dial, target, (client) => Peer.request(client, connection, preferences, timeoutMs)).pipe(
           Effect.match({
             onSuccess: (answer) => send({ _tag: "EndpointAnswered", call, connection: answer }),
             onFailure: ({ message, reason }) => send({ _tag: "EndpointRefused", call, reason, message })
@@ -34,7 +36,7 @@ export const perform =
       }
       case "CloseEndpoint": {
         const { call, connection, target, timeoutMs } = command
-        return dial(target, (client) => Peer.close(client, connection, timeoutMs)).pipe(
+        return visit(dial, target, (client) => Peer.close(client, connection, timeoutMs)).pipe(
           Effect.catch((error) => Effect.logInfo(`Endpoint ${target.name} was not told of a close: ${error.message}`)),
           Effect.andThen(Effect.sync(() => send({ _tag: "EndpointClosed", call })))
         )
@@ -61,7 +63,7 @@ export const perform =
           Effect.andThen(Effect.sync(() => send({ _tag: "UnplumbFinished", call: command.call })))
         )
       case "WatchEndpoint":
-        return watchEndpoint(command, send)
+        return watchEndpoint(dial, command, send)
       case "WatchLink":
         return Effect.flatMap(Forwarder, ({ loss }) => loss(command.cross)).pipe(
           Effect.map(({ clientGone }) => send({ _tag: "LinkLost", call: command.call, clientGone }))
@@ -87,20 +89,21 @@ const tell = (what: string, { alias, client, endpoint }: Cross.Cross): Effect.Ef
     endpoint: `${endpoint.link} in ${endpoint.netns}`
   })
 
-const dial = <A>(
+const visit = <A>(
+  dial: Dial,
   { url }: CircuitState.Target,
   use: (client: Client.Client) => Effect.Effect<A, NsmError>
-): Effect.Effect<A, NsmError> =>
-  Client.make({ target: url }).pipe(Effect.mapError(Peer.fromGrpc), Effect.flatMap(use), Effect.scoped)
+): Effect.Effect<A, NsmError> => dial(url).pipe(Effect.mapError(Peer.fromGrpc), Effect.flatMap(use), Effect.scoped)
 
 /** Tells changes until the endpoint is lost or the connection is down there. */
 const watchEndpoint = (
+  dial: Dial,
   { call, connection, target }: Extract<Manager.Command, { _tag: "WatchEndpoint" }>,
   send: Send
 ): Effect.Effect<void> => {
   const own = connection.path.segments[connection.path.index]
   const selector = { segments: [{ name: own?.name ?? "", id: connection.id, token: "" }], networkServices: [] }
-  return dial(target, (client) =>
+  return visit(dial, target, (client) =>
     Peer.monitor(client, selector).pipe(
       Stream.map((event) => changeIn(event, connection)),
       Stream.tap((change) =>

@@ -7,30 +7,36 @@ import * as Server from "../grpc/Server.ts"
 import * as Process from "../runtime/Process.ts"
 import * as Replies from "../runtime/Replies.ts"
 import * as Runner from "../runtime/Runner.ts"
+import * as Identity from "../spiffe/Identity.ts"
 import { type Config, settings } from "./Config.ts"
+import * as Dial from "./Dial.ts"
 import { Forwarder } from "./Forwarder.ts"
+import * as Guard from "./Guard.ts"
 import * as Interpreter from "./Interpreter.ts"
 import { Records } from "./Records.ts"
 import * as Service from "./Service.ts"
 
 /** Runs a manager in the scope: adopts the recorded connections, sweeps leftovers, serves. */
 export const serve = (
-  { endpointLifetimeMs, listenOn, maxTokenLifetimeMs, name, requestTimeoutMs, statePath }: Config
+  config: Config
 ): Effect.Effect<Runner.Running<Manager.State, Manager.Event>, GrpcError.GrpcError, Scope.Scope | Health.Health> =>
   Effect.gen(function*() {
+    const { endpointLifetimeMs, listenOn, maxTokenLifetimeMs, name, requestTimeoutMs } = config
     const health = yield* Health.Health
     const records = yield* Records
     const waiting: Interpreter.Waiting = { connections: Replies.make(), registrations: Replies.make() }
     const running = yield* Runner.start(Manager.machine, {
       input: {
-        settings: { name, maxTokenLifetimeMs, requestTimeoutMs, endpointLifetimeMs },
+        settings: { name, maxTokenLifetimeMs, requestTimeoutMs, endpointLifetimeMs, labels: labels(config) },
         records: records.initial
       },
-      perform: Interpreter.perform(waiting)
+      perform: Interpreter.perform(waiting, yield* Dial.make(maxTokenLifetimeMs))
     })
-    const services = [...Service.make(running, waiting), Health.service(health)]
+    const guard = yield* Guard.make({ name, maxTokenLifetimeMs })
+    const services = [...Service.make(running, waiting, guard), Health.service(health)]
+    const credentials = yield* Identity.credentials
     for (const address of listenOn) {
-      yield* Server.serve({ address, services })
+      yield* Server.serve({ address, services, ...credentials })
       yield* Effect.logInfo(`Serving network services on ${address}`)
     }
     for (const service of Service.names) {
@@ -38,7 +44,11 @@ export const serve = (
       yield* health.set(service, true)
     }
     return running
-  }).pipe(Effect.provide([Forwarder.layer(name), Records.layer(statePath)]))
+  }).pipe(Effect.provide([Forwarder.layer(config.name), Records.layer(config.statePath)]))
+
+/** As upstream's manager describes those who do not describe themselves. */
+const labels = ({ clusterName, nodeName, podName }: Config) =>
+  Object.fromEntries(Object.entries({ nodeName, podName, clusterName }).filter(([, value]) => value !== ""))
 
 export const command = Process.program({
   name: "nsmgr",

@@ -7,11 +7,16 @@ import type * as Model from "../../core/nsm/Model.ts"
 import * as Registry from "../../core/nsm/Registry.ts"
 import { MonitorConnectionDefinition } from "../../proto/gen/connection.ts"
 import { NetworkServiceDefinition } from "../../proto/gen/networkservice.ts"
-import { NetworkServiceEndpointRegistryDefinition, NetworkServiceRegistryDefinition } from "../../proto/gen/registry.ts"
+import {
+  type NetworkServiceEndpoint,
+  NetworkServiceEndpointRegistryDefinition,
+  NetworkServiceRegistryDefinition
+} from "../../proto/gen/registry.ts"
 import type * as GrpcError from "../grpc/Error.ts"
 import * as Server from "../grpc/Server.ts"
 import type * as Runner from "../runtime/Runner.ts"
 import * as Peer from "../sdk/Peer.ts"
+import type * as Guard from "./Guard.ts"
 import type { Waiting } from "./Interpreter.ts"
 import * as Monitors from "./Monitors.ts"
 import * as Wire from "./Wire.ts"
@@ -26,45 +31,60 @@ export const names: ReadonlyArray<string> = [
   NetworkServiceEndpointRegistryDefinition
 ].map(({ fullName }) => fullName)
 
-export const make = (running: Running, waiting: Waiting) =>
+export const make = (running: Running, waiting: Waiting, guard: Guard.Guard) =>
   [
     Server.service(NetworkServiceDefinition, {
-      request: ({ connection, mechanismPreferences }) =>
-        waiting.connections.ask((reply) =>
-          running.send({
-            _tag: "RequestRequested",
-            reply,
-            freshId: randomUUID(),
-            connection: Wire.connectionFrom(connection),
-            preferences: mechanismPreferences.map(Wire.mechanismFrom)
-          })
-        ).pipe(Effect.flatMap(connectionOf), Effect.map(Wire.connectionTo)),
-      close: (connection) =>
-        waiting.connections.ask((reply) =>
-          running.send({
-            _tag: "CloseRequested",
-            reply,
-            freshId: randomUUID(),
-            connection: Wire.connectionFrom(connection)
-          })
-        ).pipe(Effect.flatMap(closed), Effect.as({}))
-    }),
-    Server.service(MonitorConnectionDefinition, {
-      monitorConnections: (selector) =>
-        Monitors.events(running.changes.pipe(Stream.map(Manager.connections)), Wire.selectorFrom(selector)).pipe(
-          Stream.map(Wire.eventTo)
+      request: ({ connection, mechanismPreferences }, call) =>
+        guard.request(Wire.connectionFrom(connection), call).pipe(
+          Effect.flatMap((connection) =>
+            waiting.connections.ask((reply) =>
+              running.send({
+                _tag: "RequestRequested",
+                reply,
+                freshId: randomUUID(),
+                connection,
+                preferences: mechanismPreferences.map(Wire.mechanismFrom)
+              })
+            )
+          ),
+          Effect.flatMap(connectionOf),
+          Effect.map(Wire.connectionTo)
+        ),
+      close: (connection, call) =>
+        guard.close(Wire.connectionFrom(connection), call).pipe(
+          Effect.flatMap((connection) =>
+            waiting.connections.ask((reply) =>
+              running.send({ _tag: "CloseRequested", reply, freshId: randomUUID(), connection })
+            )
+          ),
+          Effect.flatMap(closed),
+          Effect.as({})
         )
     }),
+    Server.service(MonitorConnectionDefinition, {
+      monitorConnections: (selector, call) =>
+        Monitors.serve(running.changes.pipe(Stream.map(Manager.connections)), selector, guard.sees(call))
+    }),
     Server.service(NetworkServiceRegistryDefinition, {
-      register: (service) =>
-        waiting.registrations.ask((reply) =>
-          running.send({ _tag: "RegisterServiceRequested", reply, service: Wire.serviceFrom(service) })
-        ).pipe(
+      register: (service, call) =>
+        guard.registration(call).pipe(
+          Effect.flatMap(({ pathIds = [] }) =>
+            waiting.registrations.ask((reply) =>
+              running.send({
+                _tag: "RegisterServiceRequested",
+                reply,
+                service: Wire.serviceFrom({ ...service, pathIds })
+              })
+            )
+          ),
           Effect.flatMap(answered),
           Effect.map((answer) => answer._tag === "Service" ? Wire.serviceTo(answer.service) : service)
         ),
-      unregister: ({ name }) =>
-        waiting.registrations.ask((reply) => running.send({ _tag: "UnregisterServiceRequested", reply, name })).pipe(
+      unregister: ({ name }, call) =>
+        guard.registration(call).pipe(
+          Effect.andThen(
+            waiting.registrations.ask((reply) => running.send({ _tag: "UnregisterServiceRequested", reply, name }))
+          ),
           Effect.flatMap(answered),
           Effect.as({})
         ),
@@ -78,17 +98,25 @@ export const make = (running: Running, waiting: Waiting) =>
       }
     }),
     Server.service(NetworkServiceEndpointRegistryDefinition, {
-      register: (endpoint) =>
-        waiting.registrations.ask((reply) =>
-          running.send({ _tag: "RegisterEndpointRequested", reply, endpoint: Wire.endpointFrom(endpoint) })
-        ).pipe(
+      register: (endpoint, call) =>
+        guard.registration(call).pipe(
+          Effect.flatMap((registrant) =>
+            waiting.registrations.ask((reply) =>
+              running.send({ _tag: "RegisterEndpointRequested", reply, endpoint: registeredBy(registrant, endpoint) })
+            )
+          ),
           Effect.flatMap(answered),
           Effect.map((answer) =>
             answer._tag === "Endpoint" ? Wire.endpointTo(answer.endpoint) : endpoint
           )
         ),
-      unregister: ({ name }) =>
-        waiting.registrations.ask((reply) => running.send({ _tag: "UnregisterEndpointRequested", reply, name })).pipe(
+      unregister: ({ name }, call) =>
+        guard.registration(call).pipe(
+          Effect.flatMap((registrant) =>
+            waiting.registrations.ask((reply) =>
+              running.send({ _tag: "UnregisterEndpointRequested", reply, name, ...pathIdsOf(registrant) })
+            )
+          ),
           Effect.flatMap(answered),
           Effect.as({})
         ),
@@ -102,6 +130,19 @@ export const make = (running: Running, waiting: Waiting) =>
       }
     })
   ] as const
+
+/** The endpoint as this caller may register it: under its own identity, for no longer than its token. */
+const registeredBy = (registrant: Guard.Registrant, message: NetworkServiceEndpoint): Model.Endpoint => {
+  const { pathIds: _, ...endpoint } = Wire.endpointFrom(message)
+  const ends = [endpoint.expiresAt, registrant.expiresAt].filter((end) => end !== undefined)
+  return {
+    ...endpoint,
+    ...(ends.length === 0 ? {} : { expiresAt: Math.min(...ends) }),
+    ...pathIdsOf(registrant)
+  }
+}
+
+const pathIdsOf = ({ pathIds }: Guard.Registrant) => pathIds === undefined ? {} : { pathIds }
 
 /** What fits now; with `watch` then every change. */
 const find = <A>(

@@ -34,8 +34,12 @@ describe("Wire", () => {
         },
         path: {
           index: connection.path.index % 2 ** 32,
-          segments: connection.path.segments.map((segment, i) => ({
-            ...segment,
+          // The identity is what the token says, and these say nothing.
+          segments: connection.path.segments.map(({ id, metrics, name, token }, i) => ({
+            id,
+            metrics,
+            name,
+            token,
             expiresAt: 1_001 * i
           }))
         }

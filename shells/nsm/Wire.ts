@@ -6,6 +6,7 @@
 import { Result } from "effect"
 import { Cidr, Ip } from "../../core/net/index.ts"
 import * as Model from "../../core/nsm/Model.ts"
+import * as Token from "../../core/nsm/Token.ts"
 import * as C from "../../proto/gen/connection.ts"
 import * as X from "../../proto/gen/connectioncontext.ts"
 import type { Timestamp } from "../../proto/gen/google/protobuf/timestamp.ts"
@@ -57,9 +58,16 @@ const segmentFrom = ({ expires, id, metrics, name, token }: C.PathSegment): Mode
   name,
   id,
   token,
+  ...(token === "" ? {} : identityIn(token)),
   ...(expires === undefined ? {} : { expiresAt: millisOf(expires) }),
   metrics
 })
+
+const identityIn = (token: string): Pick<Model.PathSegment, "identity"> =>
+  Result.match(Token.decode(token), {
+    onFailure: () => ({}),
+    onSuccess: ({ claims }) => ({ identity: claims.sub })
+  })
 
 const segmentTo = ({ expiresAt, id, metrics, name, token }: Model.PathSegment): C.PathSegment => ({
   name,
@@ -206,8 +214,14 @@ export const endpointFrom = (message: R.NetworkServiceEndpoint | undefined): Mod
   labels: mapValues(message?.networkServiceLabels ?? {}, ({ labels }) => labels),
   url: message?.url ?? "",
   ...(message?.expirationTime === undefined ? {} : { expiresAt: millisOf(message.expirationTime) }),
-  ...(message?.initialRegistrationTime === undefined ? {} : { registeredAt: millisOf(message.initialRegistrationTime) })
+  ...(message?.initialRegistrationTime === undefined
+    ? {}
+    : { registeredAt: millisOf(message.initialRegistrationTime) }),
+  ...pathIdsFrom(message)
 })
+
+const pathIdsFrom = (message: { readonly pathIds: ReadonlyArray<string> } | undefined) =>
+  message === undefined || message.pathIds.length === 0 ? {} : { pathIds: message.pathIds }
 
 /** A registration as a message. */
 export const endpointTo = (endpoint: Model.Endpoint): R.NetworkServiceEndpoint => ({
@@ -217,7 +231,7 @@ export const endpointTo = (endpoint: Model.Endpoint): R.NetworkServiceEndpoint =
   url: endpoint.url,
   expirationTime: timestampOf(endpoint.expiresAt),
   initialRegistrationTime: timestampOf(endpoint.registeredAt),
-  pathIds: []
+  pathIds: endpoint.pathIds ?? []
 })
 
 /** A definition out of a message. */
@@ -229,11 +243,12 @@ export const serviceFrom = (message: R.NetworkService | undefined): Model.Networ
     destinations: routes.map(({ destinationSelector }) => destinationSelector),
     fallthrough,
     ...(metadata === undefined ? {} : { metadata: metadata.labels })
-  })) ?? []
+  })) ?? [],
+  ...pathIdsFrom(message)
 })
 
 /** A definition as a message; weights are ignored by everybody. */
-export const serviceTo = ({ matches, name, payload }: Model.NetworkService): R.NetworkService => ({
+export const serviceTo = ({ matches, name, pathIds = [], payload }: Model.NetworkService): R.NetworkService => ({
   name,
   payload,
   matches: matches.map(({ destinations, fallthrough, metadata, source }) => ({
@@ -242,7 +257,7 @@ export const serviceTo = ({ matches, name, payload }: Model.NetworkService): R.N
     fallthrough,
     metadata: metadata && { labels: metadata }
   })),
-  pathIds: []
+  pathIds
 })
 
 const millisOf = ({ nanos, seconds }: Timestamp): number => Number(seconds) * 1000 + Math.floor(nanos / 1_000_000)

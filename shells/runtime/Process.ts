@@ -13,6 +13,8 @@
 import { Cause, Context, Deferred, Effect, Exit, Layer, Logger, References, Result } from "effect"
 import type { Scope } from "effect"
 import * as Health from "../grpc/Health.ts"
+import * as Identity from "../spiffe/Identity.ts"
+import * as Spiffe from "../spiffe/Spiffe.ts"
 import * as Debug from "./Debug.ts"
 import * as Flags from "./Flags.ts"
 import * as Log from "./Log.ts"
@@ -95,7 +97,19 @@ export const program = <const T extends Settings.Table, E>(program: Program<T, E
 })
 
 const help = <T extends Settings.Table, E>({ name, summary, settings }: Program<T, E>): string =>
-  `\n${name} --\n  ${summary}\n\nSettings (environment variable, default, meaning):\n${Settings.describe(settings)}`
+  `\n${name} --\n  ${summary}\n\nSettings (environment variable, default, meaning):\n${Settings.describe(settings)}\n${
+    Settings.describe(common)
+  }`
+
+/** What every program reads besides its own settings. */
+const common = Settings.table({
+  spiffe: Settings.entry(
+    Spiffe.endpointVariable,
+    Settings.Text,
+    "",
+    "Agent that gives this process its identity, for mutual TLS; empty for plain text."
+  )
+})
 
 const runProgram = async <T extends Settings.Table, E>(program: Program<T, E>, world: World): Promise<number> => {
   const settings = Settings.decode(program.settings, world.env)
@@ -114,6 +128,7 @@ const runProgram = async <T extends Settings.Table, E>(program: Program<T, E>, w
     yield* Effect.logInfo("Configuration read", Settings.encode(program.settings, settings.success))
     yield* Effect.scoped(program.main(settings.success))
   }).pipe(
+    Effect.provide(Identity.layer(world.env[Spiffe.endpointVariable] ?? "")),
     Effect.provide(Health.serve(Health.addressFrom(world.env))),
     Supervision.supervise
   )

@@ -9,8 +9,7 @@ import { Context, Effect, Exit, Layer, Option, Scope, Semaphore, Stream } from "
 import * as Core from "../../core/nsm/Client.ts"
 import * as Model from "../../core/nsm/Model.ts"
 import * as InterfaceName from "../../core/nsm/Naming.ts"
-import * as Grpc from "../grpc/Client.ts"
-import * as Namespace from "../netlink/Namespace.ts"
+import * as Channel from "./Channel.ts"
 import { NsmError } from "./Error.ts"
 import * as Finding from "./Finding.ts"
 import * as Peer from "./Peer.ts"
@@ -73,7 +72,7 @@ export class NsmClient extends Context.Service<NsmClient, {
    */
   readonly find: (networkService: string) => Stream.Stream<ReadonlyArray<Model.Endpoint>>
 }>()("sluice/shells/sdk/NsmClient") {
-  /** A client in this process's network namespace. Fails when the address or the namespace cannot be read. */
+  /** A client in this process's network namespace, with the identity of this process if it has one. Fails when the address or the namespace cannot be read. */
   static layer(options: Options): Layer.Layer<NsmClient, NsmError> {
     return Layer.effect(NsmClient, make(options))
   }
@@ -91,16 +90,14 @@ interface Name {
 const make = (options: Options) =>
   Effect.gen(function*() {
     const scope = yield* Effect.scope
-    const channel = yield* Effect.mapError(
-      Grpc.make({
-        target: options.manager,
-        waitForReady: true,
-        maxBackoffMs: 1_000,
-        ...(options.dialTimeoutMs === undefined ? {} : { dialTimeoutMs: options.dialTimeoutMs })
-      }),
-      Peer.fromGrpc
-    )
-    const netns = yield* Effect.mapError(netnsOf(options.namespace), unreadable)
+    const { client: channel } = yield* Channel.open({
+      manager: options.manager,
+      files: [Channel.namespaceFile(options.namespace)],
+      maxTokenLifetimeMs: options.maxTokenLifetimeMs,
+      waitForReady: true,
+      ...(options.dialTimeoutMs === undefined ? {} : { dialTimeoutMs: options.dialTimeoutMs })
+    })
+    const netns = yield* Channel.netns(options.namespace)
     const creating = yield* Semaphore.make(1)
     const sessions = new Map<string, Session.Session>()
     const names = new Map<string, Name>()
@@ -208,8 +205,4 @@ const make = (options: Options) =>
     })
   })
 
-const netnsOf = (path: string | undefined) => path === undefined ? Namespace.currentUrl : Namespace.url(path)
-
 const randomText = (): string => Math.random().toString(36).slice(2).padEnd(14, "0")
-
-const unreadable = ({ message }: Namespace.NamespaceError): NsmError => new NsmError({ reason: "Failed", message })

@@ -9,15 +9,18 @@ import type * as Model from "../../core/nsm/Model.ts"
 import * as Registration from "../../core/nsm/Registration.ts"
 import { MonitorConnectionDefinition } from "../../proto/gen/connection.ts"
 import { NetworkServiceDefinition } from "../../proto/gen/networkservice.ts"
-import * as Grpc from "../grpc/Client.ts"
+import * as FdRelay from "../fdpass/FdRelay.ts"
+import type * as Grpc from "../grpc/Client.ts"
 import type * as GrpcError from "../grpc/Error.ts"
 import * as Health from "../grpc/Health.ts"
 import * as Server from "../grpc/Server.ts"
-import * as Namespace from "../netlink/Namespace.ts"
+import * as Guard from "../nsm/Guard.ts"
 import * as Monitors from "../nsm/Monitors.ts"
 import * as Wire from "../nsm/Wire.ts"
 import * as Replies from "../runtime/Replies.ts"
 import * as Runner from "../runtime/Runner.ts"
+import * as Identity from "../spiffe/Identity.ts"
+import * as Channel from "./Channel.ts"
 import { NsmError } from "./Error.ts"
 import * as Peer from "./Peer.ts"
 
@@ -71,8 +74,7 @@ export const serve = <R>(
   handler: Handler<R>
 ): Effect.Effect<Running, NsmError, R | Scope.Scope> =>
   Effect.gen(function*() {
-    const { namespace } = options
-    const netns = yield* namespace === undefined ? Namespace.currentUrl : Namespace.url(namespace)
+    const netns = yield* Channel.netns(options.namespace)
     const { maxTokenLifetimeMs, name, requestTimeoutMs } = options
     const waiting = Replies.make<Host.Result>()
     const host = yield* Runner.start(Host.machine, {
@@ -85,8 +87,9 @@ export const serve = <R>(
       yield* health.set(fullName, true)
     }
     yield* Server.serve({
-      address: `unix://${options.socket}`,
-      services: [...services(host, waiting), Health.service(health)]
+      address: yield* listenAddress(options),
+      services: [...services(host, waiting, yield* Guard.make(options)), Health.service(health)],
+      ...(yield* Identity.credentials)
     })
     const registration = yield* register(options)
     return {
@@ -94,37 +97,55 @@ export const serve = <R>(
       registered: registration.changes.pipe(Stream.map(Registration.isRegistered), Stream.changes)
     }
   }).pipe(
-    Effect.catchTag("NamespaceError", ({ message }) => new NsmError({ reason: "Failed", message })),
+    Effect.catchTag("FdPassError", ({ message }) => new NsmError({ reason: "Failed", message })),
     Effect.catchTag("GrpcError", (error) => Peer.fromGrpc(error))
   )
 
+/** Where the server listens: at the socket, or behind a relay that lends the namespace to whoever connects. */
+const listenAddress = ({ namespace, socket }: Options) =>
+  Effect.flatMap(Identity.Identity, (identity) =>
+    identity === undefined
+      ? Effect.succeed(`unix://${socket}`)
+      : Effect.map(
+        FdRelay.serve({ socketPath: socket, files: [Channel.namespaceFile(namespace)] }),
+        ({ address }) => address
+      ))
+
 const services = (
   host: Runner.Running<Host.State, Host.Event>,
-  waiting: Replies.Replies<Host.Result>
+  waiting: Replies.Replies<Host.Result>,
+  guard: Guard.Guard
 ) =>
   [
     Server.service(NetworkServiceDefinition, {
-      request: ({ connection, mechanismPreferences }) =>
-        waiting.ask((reply) =>
-          host.send({
-            _tag: "RequestRequested",
-            reply,
-            freshId: randomUUID(),
-            random: randomUUID().replaceAll("-", ""),
-            connection: Wire.connectionFrom(connection),
-            preferences: mechanismPreferences.map(Wire.mechanismFrom)
-          })
-        ).pipe(Effect.flatMap(connectionOf), Effect.map(Wire.connectionTo)),
-      close: (connection) =>
-        waiting.ask((reply) =>
-          host.send({ _tag: "CloseRequested", reply, connection: Wire.connectionFrom(connection) })
-        ).pipe(Effect.as({}))
+      request: ({ connection, mechanismPreferences }, call) =>
+        guard.request(Wire.connectionFrom(connection), call).pipe(
+          Effect.flatMap((connection) =>
+            waiting.ask((reply) =>
+              host.send({
+                _tag: "RequestRequested",
+                reply,
+                freshId: randomUUID(),
+                random: randomUUID().replaceAll("-", ""),
+                connection,
+                preferences: mechanismPreferences.map(Wire.mechanismFrom)
+              })
+            )
+          ),
+          Effect.flatMap(connectionOf),
+          Effect.map(Wire.connectionTo)
+        ),
+      close: (connection, call) =>
+        guard.close(Wire.connectionFrom(connection), call).pipe(
+          Effect.flatMap((connection) =>
+            waiting.ask((reply) => host.send({ _tag: "CloseRequested", reply, connection }))
+          ),
+          Effect.as({})
+        )
     }),
     Server.service(MonitorConnectionDefinition, {
-      monitorConnections: (selector) =>
-        Monitors.events(host.changes.pipe(Stream.map(Host.connections)), Wire.selectorFrom(selector)).pipe(
-          Stream.map(Wire.eventTo)
-        )
+      monitorConnections: (selector, call) =>
+        Monitors.serve(host.changes.pipe(Stream.map(Host.connections)), selector, guard.sees(call))
     })
   ] as const
 
@@ -158,9 +179,11 @@ const connectionOf = (result: Host.Result): Effect.Effect<Model.Connection, Grpc
 }
 
 /** Keeps the endpoint registered; the end of the scope waits a moment for the manager to forget it. */
-const register = ({ labels, manager, name, requestTimeoutMs, services, socket }: Options) =>
+const register = (options: Options) =>
   Effect.gen(function*() {
-    const channel = yield* Grpc.make({ target: manager, maxBackoffMs: 1_000 })
+    const { labels, manager, maxTokenLifetimeMs, name, namespace, requestTimeoutMs, services, socket } = options
+    const files = [Channel.namespaceFile(namespace), socket]
+    const { client: channel, urls } = yield* Channel.open({ manager, files, maxTokenLifetimeMs })
     const names = services.map((service) => service.name)
     const running = yield* Runner.start(Registration.machine, {
       input: {
@@ -169,7 +192,7 @@ const register = ({ labels, manager, name, requestTimeoutMs, services, socket }:
           name,
           networkServices: names,
           labels: Object.fromEntries(names.map((service) => [service, labels])),
-          url: `unix://${socket}`
+          url: urls?.[1] ?? `unix://${socket}`
         },
         minBackoffMs: 200,
         maxBackoffMs: 5_000,

@@ -1,6 +1,7 @@
 /** The calls of Network Service Mesh on a gRPC channel, in the words of `core/nsm`, failing with `NsmError`. */
 import { Effect, Stream } from "effect"
 import type * as Model from "../../core/nsm/Model.ts"
+import * as RegistryPath from "../../core/nsm/RegistryPath.ts"
 import { MonitorConnectionDefinition } from "../../proto/gen/connection.ts"
 import { NetworkServiceDefinition } from "../../proto/gen/networkservice.ts"
 import { NetworkServiceEndpointRegistryDefinition, NetworkServiceRegistryDefinition } from "../../proto/gen/registry.ts"
@@ -54,7 +55,7 @@ export const registerService = (
   service: Model.NetworkService,
   timeoutMs: number
 ): Effect.Effect<Model.NetworkService, NsmError> =>
-  client.call(NetworkServiceRegistryDefinition, "register", Wire.serviceTo(service), { timeoutMs }).pipe(
+  client.call(NetworkServiceRegistryDefinition, "register", Wire.serviceTo(service), registration(timeoutMs)).pipe(
     Effect.mapBoth({ onSuccess: Wire.serviceFrom, onFailure: fromGrpc })
   )
 
@@ -64,9 +65,12 @@ export const registerEndpoint = (
   endpoint: Model.Endpoint,
   timeoutMs: number
 ): Effect.Effect<Model.Endpoint, NsmError> =>
-  client.call(NetworkServiceEndpointRegistryDefinition, "register", Wire.endpointTo(endpoint), { timeoutMs }).pipe(
-    Effect.mapBoth({ onSuccess: Wire.endpointFrom, onFailure: fromGrpc })
-  )
+  client.call(
+    NetworkServiceEndpointRegistryDefinition,
+    "register",
+    Wire.endpointTo(endpoint),
+    registration(timeoutMs)
+  ).pipe(Effect.mapBoth({ onSuccess: Wire.endpointFrom, onFailure: fromGrpc }))
 
 /** Takes an endpoint out of the registry. */
 export const unregisterEndpoint = (
@@ -74,10 +78,18 @@ export const unregisterEndpoint = (
   endpoint: Model.Endpoint,
   timeoutMs: number
 ): Effect.Effect<void, NsmError> =>
-  client.call(NetworkServiceEndpointRegistryDefinition, "unregister", Wire.endpointTo(endpoint), { timeoutMs }).pipe(
-    Effect.mapError(fromGrpc),
-    Effect.asVoid
-  )
+  client.call(
+    NetworkServiceEndpointRegistryDefinition,
+    "unregister",
+    Wire.endpointTo(endpoint),
+    registration(timeoutMs)
+  ).pipe(Effect.mapError(fromGrpc), Effect.asVoid)
+
+/** A registration begins its path here; the tokens are those of the channel. */
+const registration = (timeoutMs: number): Client.CallOptions => ({
+  timeoutMs,
+  metadata: { [RegistryPath.key]: RegistryPath.encode(RegistryPath.empty) }
+})
 
 /** What a find tells of one endpoint. */
 export interface Found {

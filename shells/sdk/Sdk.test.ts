@@ -27,6 +27,9 @@ const world = Effect.gen(function*() {
       requestTimeoutMs: 5_000,
       endpointLifetimeMs: 60_000,
       statePath: "",
+      nodeName: "",
+      podName: "",
+      clusterName: "",
       logLevel: "INFO"
     }).pipe(Effect.provide(health), Scope.provide(scope))
     return Scope.close(scope, Exit.void)
