@@ -8,6 +8,7 @@ import type { Bench, Row } from "./Bench.ts"
 const benches: Record<string, () => Promise<Bench>> = {
   ipam: async () => (await import("./Ipam.ts")).bench,
   nsp: async () => (await import("./Nsp.ts")).bench,
+  proxy: async () => (await import("./Proxy.ts")).bench,
   runner: async () => (await import("./Runner.ts")).bench
 }
 

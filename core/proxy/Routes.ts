@@ -220,11 +220,12 @@ const planRules = ({ families, priority, table, vips }: Desired, { rules }: Kern
   const ours = rules.filter(({ foreign, from, mark, table: to }) =>
     to === table && !foreign && mark === undefined && from !== undefined
   )
-  const isWanted = ({ from, priority: at }: Kernel.Rule): boolean =>
-    at === priority && sources.some((source) => source === from)
+  const wanted = new Set<Cidr.Cidr | undefined>(sources)
+  const isWanted = ({ from, priority: at }: Kernel.Rule): boolean => at === priority && wanted.has(from)
+  const present = new Set(ours.filter(isWanted).map(({ from }) => from))
   return {
     add: sources
-      .filter((source) => !ours.some((rule) => rule.from === source && rule.priority === priority))
+      .filter((source) => !present.has(source))
       .map((from): Kernel.Operation => ({
         _tag: "AddRule",
         rule: { family: Cidr.family(from), priority, table, from, foreign: false }

@@ -6,10 +6,11 @@
 import { Context, Effect, Layer, Predicate, type Scope, type Stream } from "effect"
 import { Ip, type Kernel } from "../../core/net/index.ts"
 import * as Apply from "./Apply.ts"
+import * as Ask from "./Ask.ts"
+import * as Changes from "./Changes.ts"
 import * as Decode from "./Decode.ts"
 import * as Encode from "./Encode.ts"
 import type { NetlinkError } from "./NetlinkError.ts"
-import * as Socket from "./Socket.ts"
 import * as Statistics from "./Statistics.ts"
 import * as Veth from "./Veth.ts"
 
@@ -48,18 +49,18 @@ export class Netlink extends Context.Service<Netlink, {
  * keeps the namespace alive even when all its processes have ended.
  */
 export const make = (namespace?: string): Effect.Effect<Netlink["Service"], NetlinkError, Scope.Scope> =>
-  Effect.map(Socket.open(namespace), (ask) => ({
+  Effect.map(Ask.open(namespace), (ask) => ({
     snapshot: snapshot(ask),
     statistics: Effect.map(
       ask("read statistics of links", Encode.dumpLinks()),
       (bodies) => bodies.map(Statistics.decode).filter(Predicate.isNotUndefined)
     ),
-    apply: (operations) => Effect.forEach(operations, (operation) => Apply.apply(ask, operation), { discard: true }),
-    changes: Socket.changes(namespace),
+    apply: (operations) => Apply.applyAll(ask, operations),
+    changes: Changes.changes(namespace),
     createVeth: (one, other) => Veth.create(ask, one, other)
   }))
 
-const snapshot = (ask: Socket.Ask): Effect.Effect<Kernel.Snapshot, NetlinkError> =>
+const snapshot = (ask: Ask.Ask): Effect.Effect<Kernel.Snapshot, NetlinkError> =>
   Effect.gen(function*() {
     const links = yield* ask("read links", Encode.dumpLinks())
     const names = Decode.names(links)

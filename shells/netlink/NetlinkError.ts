@@ -18,12 +18,12 @@ export class NetlinkError extends Schema.TaggedError<NetlinkError>()("NetlinkErr
   }
 }
 
-/** The error of a positive errno. */
-export const fromErrno = (request: string, errno: number): NetlinkError =>
+/** The error of a positive errno; the reason is the kernel's own. */
+export const fromErrno = (request: string, errno: number, reason?: string): NetlinkError =>
   new NetlinkError({
     request,
     code: getSystemErrorMap().get(-errno)?.[0] ?? `errno ${errno}`,
-    detail: getSystemErrorMessage(-errno)
+    detail: getSystemErrorMessage(-errno) + (reason === undefined ? "" : `: ${reason}`)
   })
 
 /** The error of something thrown by a system call of Node or of the addon. */

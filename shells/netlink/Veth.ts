@@ -4,9 +4,9 @@
 import { Effect } from "effect"
 import * as fs from "node:fs"
 import * as Apply from "./Apply.ts"
+import * as Ask from "./Ask.ts"
 import * as Encode from "./Encode.ts"
 import { fromThrown, type NetlinkError } from "./NetlinkError.ts"
-import * as Socket from "./Socket.ts"
 
 /** One end of a veth pair in its final place. */
 export interface End {
@@ -21,27 +21,27 @@ export interface End {
 }
 
 /** Makes the pair; both ends exist, with their aliases, or none does. */
-export const create = (ask: Socket.Ask, one: End, other: End): Effect.Effect<void, NetlinkError> => {
+export const create = (ask: Ask.Ask, one: End, other: End): Effect.Effect<void, NetlinkError> => {
   const request = `create veth ${one.name} in ${one.namespace} to ${other.name} in ${other.namespace}`
   return Effect.scoped(Effect.gen(function*() {
     const veth = Encode.veth(
       { ...one, namespace: yield* openFile(request, one.namespace) },
       { ...other, namespace: yield* openFile(request, other.namespace) }
     )
-    const asks = [yield* Socket.open(one.namespace), yield* Socket.open(other.namespace)] as const
+    const asks = [yield* Ask.open(one.namespace), yield* Ask.open(other.namespace)] as const
     yield* ask(request, veth)
     // The kernel takes no alias for a link that does not exist yet.
     yield* setAlias(asks[0], one).pipe(
       Effect.andThen(setAlias(asks[1], other)),
-      Effect.onError(() => Effect.ignore(Apply.apply(asks[0], { _tag: "DeleteLink", link: one.name })))
+      Effect.onError(() => Effect.ignore(Apply.applyAll(asks[0], [{ _tag: "DeleteLink", link: one.name }])))
     )
   })).pipe(Effect.uninterruptible)
 }
 
-const setAlias = (ask: Socket.Ask, end: End): Effect.Effect<void, NetlinkError> =>
+const setAlias = (ask: Ask.Ask, end: End): Effect.Effect<void, NetlinkError> =>
   end.alias === undefined
     ? Effect.void
-    : Apply.apply(ask, { _tag: "SetLinkAlias", link: end.name, alias: end.alias })
+    : Apply.applyAll(ask, [{ _tag: "SetLinkAlias", link: end.name, alias: end.alias }])
 
 const openFile = (request: string, path: string) =>
   Effect.acquireRelease(

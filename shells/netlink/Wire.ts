@@ -21,6 +21,7 @@ export const newRule = 32
 export const delRule = 33
 export const getRule = 34
 export const error = 2
+export const done = 3
 
 export const headerSize = { link: 16, address: 8, route: 12, neighbour: 12, rule: 12 } as const
 
@@ -31,6 +32,10 @@ export const create = 0x400
 export const dump = 0x300
 /** The dump is inconsistent: something changed while it was made. */
 export const interrupted = 0x10
+const isRequest = 0x01
+const acknowledge = 0x04
+/** The acknowledgement has attributes. */
+const explained = 0x200
 
 export const familyNumber = (family: Ip.Family): number => (family === "v4" ? 2 : 10)
 export const familyOf = (number: number): Ip.Family | undefined =>
@@ -41,6 +46,51 @@ export interface Message {
   readonly type: number
   readonly flags: number
   readonly body: Buffer
+}
+
+/** The size of the netlink header: length, type, flags, sequence number, port. */
+const envelope = 16
+
+/** The message as it is sent: a list ends by itself, anything else is acknowledged. */
+export const request = ({ body, flags, type }: Message, sequence: number): Buffer => {
+  const head = Buffer.alloc(envelope)
+  head.writeUInt32LE(envelope + body.length, 0)
+  head.writeUInt16LE(type, 4)
+  head.writeUInt16LE(flags | isRequest | ((flags & dump) === dump ? 0 : acknowledge), 6)
+  head.writeUInt32LE(sequence, 8)
+  return Buffer.concat([head, body])
+}
+
+/** A message as it came; the body is part of what was read. */
+export interface Part {
+  readonly type: number
+  readonly flags: number
+  readonly sequence: number
+  readonly body: Buffer
+}
+
+/** The messages of one reading; stops at the first one that does not fit. */
+export function* messages(bytes: Buffer): Generator<Part> {
+  for (let at = 0; at + envelope <= bytes.length;) {
+    const size = bytes.readUInt32LE(at)
+    if (size < envelope || at + size > bytes.length) return
+    yield {
+      type: bytes.readUInt16LE(at + 4),
+      flags: bytes.readUInt16LE(at + 6),
+      sequence: bytes.readUInt32LE(at + 8),
+      body: bytes.subarray(at + envelope, at + size)
+    }
+    at += align(size)
+  }
+}
+
+/** How an answer ended: errno 0 is success; the reason is in the words of the kernel (NLMSGERR_ATTR_MSG). */
+export const verdict = ({ body, flags, type }: Part): { readonly errno: number; readonly reason?: string } => {
+  const errno = body.length >= 4 ? -body.readInt32LE(0) : 0
+  if ((flags & explained) === 0) return { errno }
+  // After an error stands the header of the question (NETLINK_CAP_ACK).
+  const reason = readText(attributes(body, type === error ? 4 + envelope : 4).get(1))
+  return reason === undefined ? { errno } : { errno, reason }
 }
 
 export const u8 = (n: number): Buffer => Buffer.of(n)

@@ -1,28 +1,12 @@
 /**
- * AF_NETLINK sockets in a namespace: questions with their answers, and notifications.
- *
- * A socket belongs for ever to the namespace in which it was made, and keeps that namespace alive.
+ * Notifications of rtnetlink, over a socket in a namespace: the socket belongs to that namespace for ever.
  */
-import { Cause, Effect, Queue, type Scope, Semaphore, Stream } from "effect"
+import { Cause, Effect, Queue, type Scope, Stream } from "effect"
 import koffi from "koffi"
 import { createNetlink, type NetlinkSocket } from "netlink/dist/netlink.js"
 import * as fs from "node:fs"
 import * as Namespace from "./Namespace.ts"
-import { fromErrno, fromThrown, type NetlinkError } from "./NetlinkError.ts"
-import * as Wire from "./Wire.ts"
-
-/** Sends a request and returns the bodies of the answer; none for a mere acknowledgement. */
-export type Ask = (request: string, message: Wire.Message) => Effect.Effect<ReadonlyArray<Buffer>, NetlinkError>
-
-/** Opens a socket for questions, in the namespace at the path or in that of this process. */
-export const open = (namespace?: string): Effect.Effect<Ask, NetlinkError, Scope.Scope> =>
-  Effect.map(acquire(namespace, makeSocket), (socket) => {
-    // Errors come as answers as well; an emitter without a listener would end the process.
-    socket.on("error", () => undefined)
-    // The kernel makes one dump per socket at a time.
-    const turn = Semaphore.makeUnsafe(1)
-    return (request, message) => turn.withPermit(Effect.uninterruptible(ask(socket, request, message, 5)))
-  })
+import { fromThrown, type NetlinkError } from "./NetlinkError.ts"
 
 /**
  * Emits once when listening, then when anything but neighbours changed; bursts are one element.
@@ -33,7 +17,7 @@ export const open = (namespace?: string): Effect.Effect<Ask, NetlinkError, Scope
 export const changes = (namespace?: string): Stream.Stream<void, NetlinkError> =>
   Stream.callback<void, NetlinkError>((queue) =>
     Effect.gen(function*() {
-      const socket = yield* acquire(namespace, makeListener)
+      const socket = yield* acquire(namespace)
       socket.on("message", () => Queue.offerUnsafe(queue, undefined))
       socket.on("error", (error) => Queue.failCauseUnsafe(queue, Cause.fail(fromThrown("listen for changes", error))))
       Queue.offerUnsafe(queue, undefined)
@@ -44,15 +28,11 @@ export const changes = (namespace?: string): Stream.Stream<void, NetlinkError> =
 const groups = [1, 5, 7, 8, 9, 11, 19]
 
 const route = 0
-const answerTimeoutMs = 10_000
 const receiveBufferBytes = 4 * 1024 * 1024
-
-const makeSocket = (): NetlinkSocket =>
-  createNetlink(route, { recvBufferSize: receiveBufferBytes, sendBufferSize: receiveBufferBytes })
 
 const makeListener = (): NetlinkSocket => {
   const others = new Set(socketDescriptors())
-  const socket = makeSocket()
+  const socket = createNetlink(route, { recvBufferSize: receiveBufferBytes, sendBufferSize: receiveBufferBytes })
   const descriptor = socketDescriptors().find((fd) => !others.has(fd) && portOf(fd) === socket.address().port)
   if (descriptor === undefined || setsockopt(descriptor, solNetlink, noEnobufs, Int32Array.of(1), 4) !== 0) {
     socket.close()
@@ -62,13 +42,10 @@ const makeListener = (): NetlinkSocket => {
   return socket
 }
 
-const acquire = (
-  namespace: string | undefined,
-  make: () => NetlinkSocket
-): Effect.Effect<NetlinkSocket, NetlinkError, Scope.Scope> =>
+const acquire = (namespace: string | undefined): Effect.Effect<NetlinkSocket, NetlinkError, Scope.Scope> =>
   Effect.acquireRelease(
     Effect.try({
-      try: () => namespace === undefined ? make() : Namespace.runIn(namespace, make),
+      try: () => namespace === undefined ? makeListener() : Namespace.runIn(namespace, makeListener),
       catch: (thrown) => fromThrown(`open a socket in ${namespace ?? "the own namespace"}`, thrown)
     }),
     // Later, because fibers also run inside the callbacks of the addon, which uses the socket after they return.
@@ -108,31 +85,3 @@ const portOf = (fd: number): number | undefined => {
     ? address.readUInt32LE(4)
     : undefined
 }
-
-const ask = (
-  socket: NetlinkSocket,
-  request: string,
-  message: Wire.Message,
-  attempts: number
-): Effect.Effect<ReadonlyArray<Buffer>, NetlinkError> =>
-  Effect.tryPromise({
-    try: () =>
-      socket.request(message.type, message.body, {
-        flags: message.flags,
-        checkError: false,
-        timeout: answerTimeoutMs
-      }),
-    catch: (thrown) => fromThrown(request, thrown)
-  }).pipe(
-    Effect.flatMap(([parts]) => {
-      const [first] = parts
-      if (first?.type === Wire.error && first.data.length >= 4) {
-        const errno = -first.data.readInt32LE(0)
-        return errno === 0 ? Effect.succeed([]) : Effect.fail(fromErrno(request, errno))
-      }
-      if (attempts > 1 && parts.some((part) => (part.flags & Wire.interrupted) !== 0)) {
-        return ask(socket, request, message, attempts - 1)
-      }
-      return Effect.succeed(parts.map((part) => part.data))
-    })
-  )
