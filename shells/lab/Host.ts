@@ -75,6 +75,8 @@ export const start = (launch: Launch): Effect.Effect<Process, HostError, Scope.S
       const log = launch.logFile === undefined ? undefined : fs.openSync(launch.logFile, "a")
       const child = spawn(program, args, {
         env: { ...process.env, ...launch.env },
+        // Ctrl-C goes to the whole group of a terminal; the lab ends its programs itself, in order.
+        detached: true,
         stdio: ["pipe", log ?? "pipe", log ?? "pipe"]
       })
       if (log !== undefined) fs.closeSync(log)
