@@ -36,8 +36,10 @@ export const leftovers = (before: Fingerprint): Effect.Effect<ReadonlyArray<stri
     ...Object.keys(views).filter((name) => before[name] !== after[name]).map((name) => `the machine's ${name} changed`),
     ...namespaces().map((name) => `network namespace ${name}`),
     ...processes().map((name) => `process ${name}`),
-    ...(fs.existsSync(folderOf()) ? [`folder ${folderOf()}`] : [])
+    ...(fs.existsSync(folder) ? [`folder ${folder}`] : [])
   ])
+
+const folder = folderOf(false)
 
 const namespaces = (): ReadonlyArray<string> =>
   (fs.existsSync("/run/netns") ? fs.readdirSync("/run/netns") : []).filter((name) => name.startsWith(`${prefix}-`))
@@ -48,7 +50,7 @@ const processes = (): ReadonlyArray<string> =>
     try {
       const command = fs.readFileSync(`/proc/${pid}/cmdline`, "utf8").replaceAll("\0", " ").trim()
       const environment = fs.readFileSync(`/proc/${pid}/environ`, "utf8")
-      return command !== "" && (command + environment).includes(folderOf()) ? [`${pid} (${command.slice(0, 80)})`] : []
+      return command !== "" && (command + environment).includes(folder) ? [`${pid} (${command.slice(0, 80)})`] : []
     } catch {
       // It ended while we looked.
       return []

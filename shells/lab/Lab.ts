@@ -38,8 +38,22 @@ export interface Lab {
 /** The prefix of everything that this process makes. */
 export const prefix = `sl${process.pid}`
 
-/** The folder of a lab; its name tells whose it is. */
-export const folderOf = (): string => path.join(os.tmpdir(), `sluice-lab-${process.pid}`)
+/** The folder of a lab; its name tells whose it is and whether it is to stay. */
+export const folderOf = (keep: boolean): string =>
+  path.join(os.tmpdir(), keep ? `sluice-lab-${process.pid}-kept` : `sluice-lab-${process.pid}`)
+
+/** Removes what labs that were killed have left behind. */
+const sweep: Effect.Effect<void> = Effect.andThen(
+  Pods.sweep,
+  Effect.sync(() => {
+    for (const name of fs.readdirSync(os.tmpdir())) {
+      const [, pid] = /^sluice-lab-(\d+)$/.exec(name) ?? []
+      if (pid !== undefined && !fs.existsSync(`/proc/${pid}`)) {
+        fs.rmSync(path.join(os.tmpdir(), name), { recursive: true, force: true })
+      }
+    }
+  })
+)
 
 /** Starts everything; the targets have not opened a stream yet. */
 export const start = (
@@ -50,7 +64,7 @@ export const start = (
       options.deployments,
       (deployment) => Effect.fromResult(Topology.layout(deployment, options))
     )
-    yield* Pods.sweep
+    yield* sweep
     const folder = yield* makeFolder(options.keep)
     const manifests = path.join(folder, "manifests")
     const manifestFile = path.join(manifests, "trenches.yaml")
@@ -76,7 +90,7 @@ export const start = (
 const makeFolder = (keep: boolean): Effect.Effect<string, never, Scope.Scope> =>
   Effect.acquireRelease(
     Effect.sync(() => {
-      const folder = folderOf()
+      const folder = folderOf(keep)
       fs.mkdirSync(path.join(folder, "logs"), { recursive: true, mode: 0o755 })
       return folder
     }),
