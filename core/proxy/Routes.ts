@@ -90,6 +90,12 @@ export const isReady = ({ bridge, families }: Desired, { addresses, links }: Ker
     addresses.some((address) => address.link === bridge.name && address.cidr === cidr && !address.dadFailed)
   )
 
+/** The interfaces of live connections that do not exist yet, in order. */
+export const missing = ({ ports }: Desired, { links }: Kernel.Snapshot): ReadonlyArray<string> => {
+  const present = new Set(links.map(({ name }) => name))
+  return [...new Set(livePorts(ports).map(({ link }) => link))].filter((link) => !present.has(link)).toSorted(byText)
+}
+
 /** The next hops of a family, in order. */
 export const hops = (
   family: Ip.Family,

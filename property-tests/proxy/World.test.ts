@@ -39,7 +39,7 @@ const options = { arbitrary: { runs: 250, size: 150 }, timeout: 120_000 }
 const troubles: ReadonlyArray<Kernel.Operation> = [
   { _tag: "SetLinkUp", link: "bridge0", up: false },
   { _tag: "DeleteLink", link: "bridge0" },
-  { _tag: "DeleteAddress", link: "bridge0", cidr: Cidr.unsafe("172.16.0.1/24") }
+  { _tag: "DeleteAddress", link: "bridge0", cidr: Cidr.unsafe("172.16.0.1/20") }
 ]
 
 const play = (world: World.World, { kind, n, place, set, up }: Move): void => {
@@ -181,6 +181,27 @@ describe("A proxy in its world", () => {
     check(world)
     checkEnd(world, ["lb-1", "lb-2"], ["v4 stranger", "v6 stranger"])
     assert.notDeepEqual(new Set(world.allocated().values()), before)
+  })
+
+  it("converges with 200 targets and 20 load balancers, and touches each port once", () => {
+    const world = World.make()
+    world.setVips([Cidr.unsafe("20.0.0.1/32"), Cidr.unsafe("2000::1/128")])
+    const names = Array.from({ length: 20 }, (_, n) => `lb-${n}`)
+    world.setEndpoints(names)
+    world.settle()
+    for (let n = 0; n < 200; n++) world.request(n, `target-${n}`)
+    world.settle()
+    check(world)
+    checkEnd(world, names)
+    assert.isBelow(world.applied(), 300, "220 ports, 2 rules, 4 routes that grow, the bridge and its addresses")
+
+    // One less of each: its port leaves by itself, and each route is replaced once.
+    const before = world.applied()
+    world.setEndpoints(names.slice(1))
+    world.close(7)
+    world.settle()
+    checkEnd(world, names.slice(1))
+    assert.isAtMost(world.applied() - before, 4)
   })
 
   it("takes ports off the bridge that no connection knows, but not before each could be heard of again", () => {

@@ -57,6 +57,7 @@ export const make = () => {
   let endpoints: ReadonlyArray<string> = []
   let vips: ReadonlyArray<Cidr.Cidr> = []
   let egress = false
+  let applied = 0
 
   const addLink = (name: string): void => {
     kernel = { ...kernel, links: [...kernel.links, veth(name)] }
@@ -114,6 +115,7 @@ export const make = () => {
       case "ObserveKernel":
         return { _tag: "ObserveSucceeded", call, snapshot: kernel }
       case "ApplyOperations":
+        applied += command.operations.length
         kernel = KernelModel.applyAll(kernel, command.operations)
         return { _tag: "ApplySucceeded", call }
       case "ServeTargets":
@@ -235,6 +237,8 @@ export const make = () => {
     endpoints: () => endpoints,
     vips: () => vips,
     hasEgress: () => egress,
+    /** How many operations have been applied to the kernel. */
+    applied: () => applied,
     sleep,
     answer,
     /** Nothing fails any more: answers everything and lets time pass, until nothing is left to wait for but routine. */
@@ -259,9 +263,10 @@ export const make = () => {
       send({ _tag: "VipsChanged", vips })
     },
     collect,
-    request: (n: number): void => {
+    /** Without a name of its own the client shares it with every other one. */
+    request: (n: number, name = `client-${n % 2}`): void => {
       collect()
-      const client = { id: `nse-${n}`, client: `client-${n % 2}`, link: `tg-${n}` }
+      const client = { id: `nse-${n}`, client: name, link: `tg-${n}` }
       const ip = answers.get(client.id) ?? Nsm.emptyIp
       asked.set(replies, client)
       send({ _tag: "RequestReceived", reply: replies++, ...client, ip })
@@ -315,4 +320,4 @@ export const make = () => {
 export type World = ReturnType<typeof make>
 
 const addressOf = (family: Ip.Family, n: number): Cidr.Cidr =>
-  Cidr.unsafe(family === "v4" ? `172.16.0.${n}/24` : `fd00::${n.toString(16)}/64`)
+  Cidr.unsafe(family === "v4" ? `172.16.${n >> 8}.${n & 255}/20` : `fd00::${n.toString(16)}/64`)

@@ -69,6 +69,84 @@ describe("sluice plan frontend", () => {
   it("asks for what it needs", async () => {
     assert.match((await run("nothing", "--config", manifests)).err, /name one component.*\n {2}frontend /)
     assert.strictEqual((await run("frontend")).code, 2)
+    assert.include((await run("proxy", "--config", manifests)).err, "name one component and --desired")
     assert.strictEqual((await run("frontend", "--config", "/nonexistent")).code, 1)
+  })
+})
+
+const veth = (name: string) => ({ name, kind: "veth", mac: "02:00:00:00:00:07", up: true, carrier: true, mtu: 1500 })
+
+const observed = (...names: ReadonlyArray<string>) => ({
+  links: names.map(veth),
+  addresses: [],
+  rules: [],
+  routes: [],
+  neighbours: []
+})
+
+describe("sluice plan proxy", () => {
+  const desired = {
+    families: ["v4", "v6"],
+    bridge: { name: "bridge0", mac: "02:00:00:00:00:01", addresses: ["172.16.0.1/24", "fd00::1/64"] },
+    ports: [
+      { link: "lb-1", role: "LoadBalancer", remotes: ["172.16.0.2/24", "fd00::2/64"], phase: "Live" },
+      { link: "lb-2", role: "LoadBalancer", remotes: ["172.16.0.4/24"], phase: "Live" },
+      { link: "tg-1", role: "Target", remotes: [], phase: "Live" }
+    ],
+    vips: ["20.0.0.1/32", "2000::1/128"],
+    table: 1,
+    priority: 32_000,
+    settled: true,
+    foreignPorts: "Leave"
+  }
+  const withFiles = (seen: unknown, ...more: ReadonlyArray<string>) =>
+    withFile(
+      JSON.stringify(desired),
+      (wish) => withFile(JSON.stringify(seen), (file) => run("proxy", "--desired", wish, "--observed", file, ...more))
+    )
+
+  it("prints what ip(8) would be told, in order", async () => {
+    const { code, err, out } = await withFiles(observed("lb-1", "lb-2", "tg-1"), "--ip")
+    assert.deepStrictEqual([code, err], [0, ""])
+    assert.deepStrictEqual(out.split("\n"), [
+      "ip link add bridge0 address 02:00:00:00:00:01 type bridge",
+      "ip link set bridge0 up",
+      "ip address replace 172.16.0.1/24 dev bridge0",
+      "ip address replace fd00::1/64 dev bridge0 nodad",
+      "ip link set lb-1 master bridge0",
+      "ip link set lb-2 master bridge0",
+      "ip link set tg-1 master bridge0",
+      "ip -4 route replace unreachable 0.0.0.0/0 table 1 metric 4294967295 proto 3",
+      "ip -6 route replace unreachable ::/0 table 1 metric 4294967295 proto 3",
+      "ip -4 route replace unicast 0.0.0.0/0 table 1 proto 3"
+      + " nexthop via inet 172.16.0.2 dev bridge0 nexthop via inet 172.16.0.4 dev bridge0",
+      "ip -6 route replace unicast ::/0 table 1 metric 1024 proto 3 via inet6 fd00::2 dev bridge0",
+      "ip -4 rule add priority 32000 from 20.0.0.1/32 lookup 1",
+      "ip -6 rule add priority 32000 from 2000::1/128 lookup 1"
+    ])
+  })
+
+  it("prints operations as JSON, and says which ports are missing or what is in the way", async () => {
+    const waiting = await withFiles(observed("lb-1", "lb-2"))
+    assert.deepStrictEqual([waiting.code, waiting.err], [1, "tg-1 is not there yet, so it is not a port"])
+    const operations: unknown = JSON.parse(waiting.out)
+    assert.isTrue(Array.isArray(operations) && operations.length === 12)
+    const taken = await withFiles({ ...observed(), links: [{ ...veth("bridge0"), kind: "dummy" }] })
+    assert.deepStrictEqual([taken.code, JSON.parse(taken.out)], [1, []])
+    assert.include(taken.err, "bridge0 is a dummy link")
+  })
+
+  it("names the file and the field that is wrong", async () => {
+    const { code, err } = await withFiles({ ...observed(), rules: 7 })
+    assert.strictEqual(code, 1)
+    assert.match(err, /--observed \S+: (.|\n)*rules/)
+  })
+
+  it("reads the namespace that it runs in", async () => {
+    const text = await withFile(
+      JSON.stringify({ ...desired, bridge: { ...desired.bridge, name: "lo" } }),
+      (file) => run("proxy", "--desired", file, "--observed", "live")
+    )
+    assert.include(text.err, "lo is a physical link, not a bridge")
   })
 })

@@ -48,6 +48,7 @@ describe("The settings of the proxy", () => {
     [{ NSM_MTU: "575", NSM_IP_FAMILY: "ipv4" }, "NSM_MTU is 575, but NSM_IP_FAMILY ipv4 needs 576 to 65535"],
     [{ NSM_CONNECT_TO: "" }, "NSM_CONNECT_TO is empty; set the address of the NSM manager"],
     [{ NSM_IP_RELEASE_DELAY: "-1s" }, "NSM_IP_RELEASE_DELAY is -1000 ms; set 0s or more"],
+    [{ NSM_DIAL_TIMEOUT: "0s" }, "NSM_DIAL_TIMEOUT is 0 ms, which leaves no time; set 1ms or more"],
     [{ NSM_NSP_SERVICE_PORT: "0" }, "NSM_NSP_SERVICE_PORT is 0; set a port from 1 to 65535"]
   ])("refuse %j and say what to do", (env, problem) => {
     assert.deepStrictEqual(Config.validate(read(env)), [problem])

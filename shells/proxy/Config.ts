@@ -101,6 +101,7 @@ export const families = ({ ipFamily }: Settings): ReadonlyArray<Ip.Family> => {
 export const validate = (settings: Settings): ReadonlyArray<string> => {
   const minimumMtu = families(settings).includes("v6") ? 1280 : 576
   const positive = {
+    NSM_DIAL_TIMEOUT: settings.dialTimeoutMs,
     NSM_REQUEST_TIMEOUT: settings.requestTimeoutMs,
     NSM_MAX_TOKEN_LIFETIME: settings.maxTokenLifetimeMs,
     NSM_GRPC_KEEPALIVE_TIME: settings.keepaliveMs,
