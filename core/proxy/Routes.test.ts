@@ -65,6 +65,19 @@ describe("Routes", () => {
     assert.deepStrictEqual(Routes.plan(restarted, before), [])
   })
 
+  it("announces the bridge on its ports when an adopted one gets an address, before traffic is sent through it", () => {
+    const before = KernelModel.applyAll(baseline, Routes.plan(both, baseline))
+    const moved = specimen({ addresses: ["172.16.0.9/24", "fd00::1/64"], loadBalancers: [1, 2, 3], targets: [2] })
+    assert.deepStrictEqual(Routes.plan(moved, before).map(({ _tag }) => _tag), [
+      "DeleteAddress",
+      "AddAddress",
+      "SetLinkMaster",
+      "SetLinkMac",
+      "ReplaceRoute",
+      "ReplaceRoute"
+    ])
+  })
+
   it("moves the bridge to new addresses when the IPAM has lost its data", () => {
     const before = KernelModel.applyAll(baseline, Routes.plan(both, baseline))
     const moved = specimen({
@@ -94,6 +107,33 @@ const dummy: Kernel.Link = {
 const hopsOf = ({ routes }: Kernel.Snapshot, family: Ip.Family): ReadonlyArray<string> =>
   routes.filter(({ family: of, table, type }) => of === family && table === 1 && type === "unicast")
     .flatMap(({ hops }) => hops.map(({ link = "", via = "" }) => `${via} ${link}`)).toSorted()
+
+/** The stage of an operation; an address leaves first only if it is in the way of the one that comes. */
+const stageOf = (operation: Kernel.Operation, at: number, all: ReadonlyArray<Kernel.Operation>): number => {
+  switch (operation._tag) {
+    case "AddBridge":
+    case "SetLinkUp":
+      return 1
+    case "AddAddress":
+      return 2
+    case "DeleteAddress":
+      return all.slice(at).some(({ _tag }) => _tag === "AddAddress") ? 2 : 10
+    case "SetLinkMaster":
+      return operation.master === undefined ? 9 : 3
+    case "SetLinkMac":
+      return 3.5
+    case "ReplaceRoute":
+      return operation.route.type === "unreachable" ? 4 : 5
+    case "AddRule":
+      return 6
+    case "DeleteRule":
+      return 7
+    case "DeleteRoute":
+      return 8
+    default:
+      return Number.NaN
+  }
+}
 
 const isOurs = ({ foreign, from, mark, table }: Kernel.Rule): boolean =>
   table === 1 && !foreign && mark === undefined && from !== undefined
@@ -191,6 +231,11 @@ describe("The invariants of Routes", () => {
     }
   }, settings)
 
+  it.prop("operations come in the order of the stages", inputs, ({ desired, observed }) => {
+    const stages = Routes.plan(desired, observed).map(stageOf)
+    assert.deepStrictEqual(stages, stages.toSorted((a, b) => a - b))
+  }, settings)
+
   it.prop("no operation but on the bridge, the ports, the table and its rules", inputs, ({ desired, observed }) => {
     for (const operation of Routes.plan(desired, observed)) {
       switch (operation._tag) {
@@ -198,6 +243,7 @@ describe("The invariants of Routes", () => {
           assert.strictEqual(operation.name, "bridge0")
           break
         case "SetLinkUp":
+        case "SetLinkMac":
         case "AddAddress":
         case "DeleteAddress":
           assert.strictEqual(operation.link, "bridge0")

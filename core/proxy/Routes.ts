@@ -2,7 +2,7 @@
  * Decides what the kernel of the proxy looks like: one bridge with the gateway addresses, every interface of a
  * connection as its port, and in one table a default route over all load balancers, to which a rule per VIP leads.
  *
- *     1 bridge  2 its addresses  3 enslave ports  4 unreachable fallback  5 default routes
+ *     1 bridge  2 its addresses  3 enslave ports, announce the bridge  4 unreachable fallback  5 default routes
  *     6 add rules  7 delete rules  8 delete routes  9 detach ports  10 delete addresses
  *
  * 1. Afterwards one rule for each VIP leads to the table, and the default's hops are exactly the live load balancers.
@@ -62,6 +62,7 @@ export const plan = (desired: Desired, observed: Kernel.Snapshot): Operations =>
     ...planBridge(desired, observed),
     ...moved.first,
     ...ports.enslave,
+    ...planAnnouncement(desired, observed, moved.first),
     ...routes.flatMap(({ fallback }) => fallback),
     ...routes.flatMap(({ replace }) => replace),
     ...rules.add,
@@ -145,6 +146,16 @@ const planAddresses = ({ bridge: { addresses, name: link } }: Desired, observed:
     last.push(...rest.map((address): Kernel.Operation => ({ _tag: "DeleteAddress", link, cidr: address.cidr })))
   }
   return { first, last, disturbed }
+}
+
+/**
+ * Who is on an adopted bridge may know another owner of an address that the bridge has now. When a hardware address is
+ * set, even to what it is, the kernel announces all addresses of the link (`arp_notify`, `ndisc_notify`).
+ */
+const planAnnouncement = ({ bridge }: Desired, { links }: Kernel.Snapshot, moved: Operations): Operations => {
+  const adopted = links.find(({ name }) => name === bridge.name)
+  const isMoved = moved.some(({ _tag }) => _tag === "AddAddress")
+  return adopted !== undefined && isMoved ? [{ _tag: "SetLinkMac", link: bridge.name, mac: adopted.mac }] : []
 }
 
 const planPorts = ({ bridge, foreignPorts, ports }: Desired, { links }: Kernel.Snapshot) => {

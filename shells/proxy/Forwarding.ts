@@ -20,17 +20,26 @@ const parameters: { readonly [F in Ip.Family]: ReadonlyArray<readonly [name: str
   ]
 }
 
-/** Sets what is not set yet; a parameter that cannot be set is a warning. */
+/** With these the kernel announces the addresses of the bridge whenever its hardware address is set. */
+export const announcing: { readonly [F in Ip.Family]: string } = {
+  v4: "net/ipv4/conf/all/arp_notify",
+  v6: "net/ipv6/conf/all/ndisc_notify"
+}
+
+/** Sets what is not set yet; a parameter of forwarding that cannot be set is a warning. */
 export const enable = (families: ReadonlyArray<Ip.Family>): Effect.Effect<void> =>
   Effect.forEach(
     families.flatMap((family) => parameters[family]),
     ([name, value]) =>
-      Effect.flatMap(Sysctl.read(name), (current) => current === value ? Effect.void : Sysctl.write(name, value)).pipe(
-        Effect.catch((error) =>
-          Effect.logWarning(`Traffic may not be forwarded: set ${name} to ${value} in the pod`, {
-            error: error.message
-          })
-        )
-      ),
+      Effect.catch(set(name, value), (error) =>
+        Effect.logWarning(`Traffic may not be forwarded: set ${name} to ${value} in the pod`, {
+          error: error.message
+        })),
     { discard: true }
+  ).pipe(
+    Effect.andThen(Effect.forEach(families, (family) =>
+      Effect.ignore(set(announcing[family], "1")), { discard: true }))
   )
+
+const set = (name: string, value: string) =>
+  Effect.flatMap(Sysctl.read(name), (current) => current === value ? Effect.void : Sysctl.write(name, value))

@@ -1,12 +1,14 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Arbitrary, Effect } from "effect"
+import { Arbitrary, Effect, Schedule } from "effect"
 import { execFileSync } from "node:child_process"
-import { IpCommand, type Kernel } from "../../core/net/index.ts"
+import { Cidr, Ip, IpCommand, type Kernel } from "../../core/net/index.ts"
 import { Routes } from "../../core/proxy/index.ts"
 import * as KernelModel from "../../property-tests/kernel/KernelModel.ts"
 import * as Node from "../../property-tests/proxy/Node.ts"
 import * as Namespace from "../netlink/Namespace.ts"
 import * as Netlink from "../netlink/Netlink.ts"
+import * as Sysctl from "../netlink/Sysctl.ts"
+import * as Forwarding from "./Forwarding.ts"
 
 /** A namespace with the interfaces and addresses of the specimen, each with its other end in a second namespace. */
 const node = Effect.gen(function*() {
@@ -77,6 +79,47 @@ describe("The kernel plan of the proxy on a real kernel", () => {
       })),
     600_000
   )
+})
+
+const strange = (ip: Ip.Ip): Kernel.Operation => ({
+  _tag: "ReplaceNeighbour",
+  neighbour: { link: "eth0", ip, mac: "02:00:00:00:00:66", permanent: false }
+})
+
+const isRight = (macs: ReadonlyArray<string | undefined>) => macs.every((mac) => mac === "02:00:00:00:00:01")
+
+describe("A bridge that is adopted", () => {
+  it.live("tells its neighbours which addresses are its own now", () =>
+    Effect.scoped(Effect.gen(function*() {
+      const tag = `sl-ra-${process.pid}`
+      const [here, there] = [yield* Namespace.scoped(`${tag}-a`), yield* Namespace.scoped(`${tag}-b`)]
+      const [netlink, far] = [yield* Netlink.make(here), yield* Netlink.make(there)]
+      yield* netlink.createVeth({ namespace: here, name: "tg-1" }, { namespace: there, name: "eth0" })
+      yield* netlink.apply([{ _tag: "SetLinkUp", link: "tg-1", up: true }])
+      yield* Sysctl.write(Forwarding.announcing.v4, "1", here)
+      yield* Sysctl.write(Forwarding.announcing.v6, "1", here)
+      const converge = (wish: Routes.Desired) =>
+        Effect.flatMap(netlink.snapshot, (seen) => netlink.apply(Routes.plan(wish, seen)))
+      yield* converge(Node.desired({ addresses: ["172.16.0.1/24", "fd00::1/64"], loadBalancers: [], targets: [1] }))
+
+      // The far end remembers that the new addresses belong to somebody else.
+      const [v4, v6] = [Ip.unsafe("172.16.0.9"), Ip.unsafe("fd00::9")]
+      yield* far.apply([
+        { _tag: "SetLinkUp", link: "eth0", up: true },
+        { _tag: "AddAddress", link: "eth0", cidr: Cidr.unsafe("172.16.0.50/24") },
+        { _tag: "AddAddress", link: "eth0", cidr: Cidr.unsafe("fd00::50/64") },
+        strange(v4),
+        strange(v6)
+      ])
+      yield* converge(Node.desired({ addresses: ["172.16.0.9/24", "fd00::9/64"], loadBalancers: [], targets: [1] }))
+      const learned = Effect.map(
+        far.snapshot,
+        ({ neighbours }) => [v4, v6].map((ip) => neighbours.find((known) => known.ip === ip)?.mac)
+      )
+      yield* Effect.repeat(learned, { until: isRight, schedule: Schedule.spaced("20 millis") }).pipe(
+        Effect.timeout("10 seconds")
+      )
+    })))
 })
 
 /** The interfaces are needed until the end. */
