@@ -112,13 +112,14 @@ const simulate = ({ calmAt, lossPercent, maxTargets, seed, targets }: Options) =
     forget: () => {
       registry = fresh()
     },
-    until: (end: number) => {
+    until: (end: number, observe: () => void = () => undefined) => {
       while (true) {
         agenda.sort((a, b) => a.at - b.at)
         if ((agenda[0]?.at ?? Infinity) > end) break
         const next = agenda.shift()
         now = next?.at ?? now
         next?.run()
+        observe()
       }
       now = end
     },
@@ -158,6 +159,16 @@ describe("Targets of one stream", () => {
     world.until(5 * minute)
     assert.deepStrictEqual([world.open(), world.unavailable(), world.enabled()], [1, 2, [1]])
   }, { arbitrary: { runs: 100 } })
+
+  it("never win the last identifier both, in 10 000 races of two", () => {
+    for (let seed = 0; seed < 10_000; seed++) {
+      const world = simulate({ seed, targets: 2, maxTargets: 1, lossPercent: 0, calmAt: 0 })
+      world.until(minute, () => {
+        if (world.open() > 1 || world.enabled().length > 1) assert.fail(`both won the race with seed ${seed}`)
+      })
+      if (world.open() !== 1) assert.fail(`nobody won the race with seed ${seed}`)
+    }
+  }, 120_000)
 
   it.prop("return after an NSP that forgot everything", { seed: Seed.Seed }, ({ seed }) => {
     const world = simulate({ seed, targets: 4, maxTargets: 4, lossPercent: 0, calmAt: 0 })
