@@ -53,10 +53,12 @@ export const violation = <Input, State, Event extends Machine.Tagged, Command ex
   machine: Machine.Machine<Input, State, Event, Command>,
   options: Options<Input, State, Event, Command>
 ): Effect.Effect<string | undefined> => {
-  const moves = Arbitrary.array(
+  // The generator keeps every list near ten, so a long run is made of several: many machines are interesting late only.
+  const stretch = Arbitrary.array(
     Arbitrary.all({ move: Arbitrary.schema(Move), event: options.events ?? Arbitrary.schema(machine.Event) }),
     { maxLength: options.maxMoves ?? 60 }
   )
+  const moves = Arbitrary.map(Arbitrary.all([stretch, stretch, stretch, stretch]), (stretches) => stretches.flat())
   const size = options.size === undefined ? {} : { size: options.size }
   const run = Arbitrary.all({ input: options.inputs ?? Arbitrary.schema(machine.Input), moves })
   const property = ({ input, moves }: { readonly input: Input; readonly moves: ReadonlyArray<Happening<Event>> }) =>
