@@ -37,6 +37,7 @@ export interface Box {
 /** A box and where its packets go: on, if the bytes do not match, to the next layer. */
 export interface Entry extends Box {
   readonly stream: string
+  readonly flow: string
   readonly bytes: ReadonlyArray<ByteMatch>
 }
 
@@ -120,6 +121,7 @@ const entriesOf = (flow: Flow, family: Ip.Family, kind: Kind): ReadonlyArray<Ent
             destinationPort,
             sourcePort,
             stream,
+            flow: flow.name,
             bytes
           }))
         )

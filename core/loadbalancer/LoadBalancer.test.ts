@@ -14,6 +14,8 @@ const settings: LoadBalancer.Settings = {
   conduit: { trench: "trench-a", conduit: "conduit-a" },
   hostname: "lb-1",
   offsetStart: 5_000,
+  offsetEnd: 9_999,
+  table: "sluice-lb",
   linkPrefix: "load-balan-"
 }
 

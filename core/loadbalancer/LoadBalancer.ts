@@ -10,15 +10,17 @@
  * 3. The kernel is read after each change and every 10 s; what it lacks is done again.
  * 4. The endpoint is served exactly while the frontend of this pod is announced.
  * 5. The load balancer is available while the rules in force have a target in any stream.
+ * 6. Rules that the kernel refuses are tried without the fast path, which is left off for a minute.
  */
 import { Equal, Schema } from "effect"
-import { ConduitKey, Flow, type Name, PortNat, Stream, Vip } from "../config/Model.ts"
+import { ConduitKey, Flow, type Name, PortNat, sameConduit, Stream, Vip } from "../config/Model.ts"
 import { Target } from "../config/Target.ts"
 import * as Machine from "../Machine.ts"
 import * as Kernel from "../net/Kernel.ts"
+import * as FastPath from "./FastPath.ts"
 import * as Lists from "./Lists.ts"
 import * as Maglev from "./Maglev.ts"
-import { Ruleset } from "./Model.ts"
+import { FastPath as Path, Ruleset } from "./Model.ts"
 import * as Offsets from "./Offsets.ts"
 import * as Routes from "./Routes.ts"
 import * as Wanted from "./Wanted.ts"
@@ -27,10 +29,12 @@ export const Settings = Schema.Struct({
   conduit: ConduitKey,
   /** Names the frontend of this pod, and this load balancer to it. */
   hostname: Schema.String,
-  /** The first mark that may be used. */
+  /** The first and the last mark that may be used; load balancers in one namespace share none. */
   offsetStart: Schema.Natural,
-  /** What the names of the links to the proxies begin with. */
-  linkPrefix: Schema.NonEmptyString
+  offsetEnd: Schema.Natural,
+  /** The name of the tables of nftables; load balancers in one namespace have different ones. */
+  table: Schema.NonEmptyString,
+  ...FastPath.Settings.fields
 })
 export type Settings = typeof Settings.Type
 
@@ -55,6 +59,10 @@ export const State = Schema.Struct({
   planned: Schema.Array(Routes.Target),
   /** Those of them that the kernel routes to, by the last reading; absent before the first one. */
   ready: Schema.optionalKey(Schema.Array(Schema.Natural)),
+  /** The fast path to those, by the same reading. */
+  fastPath: Schema.optionalKey(Path),
+  /** Until then there is no fast path, because the kernel refused it. */
+  fastPathAt: Schema.optionalKey(Machine.Millis),
   kernel: KernelWork,
   /** When the kernel is to be read at the latest. */
   readAt: Machine.Millis,
@@ -115,6 +123,7 @@ const settleMs = 100
 const retryMs = 1_000
 const verifyMs = 10_000
 const endpointRetryMs = 5_000
+const fastPathRetryMs = 60_000
 
 const init = (settings: Settings, now: Machine.Millis): Step => [{
   settings,
@@ -177,13 +186,13 @@ const step = (state: State, event: Event | Machine.Woken, now: Machine.Millis): 
 }
 
 const wake = (state: State): Machine.Millis | undefined => {
-  const { applying, closing, endpoint, endpointAt, kernel, lists, readAt, rulesAt } = state
+  const { applying, closing, endpoint, endpointAt, fastPathAt, kernel, lists, readAt, rulesAt } = state
   if (closing) return undefined
   return Machine.earliest(
     Lists.wake(lists),
     endpoint._tag === "Absent" ? endpointAt : undefined,
     kernel._tag === "Idle" && Lists.isComplete(lists) ? readAt : undefined,
-    applying === undefined && Lists.isComplete(lists) ? rulesAt : undefined
+    applying === undefined && Lists.isComplete(lists) ? Machine.earliest(rulesAt, fastPathAt) : undefined
   )
 }
 
@@ -208,10 +217,13 @@ const listed = (state: State, change: Partial<Omit<Lists.Lists, "emptyAt">>, now
 
 const believe = (state: State, lists: Lists.Lists, now: Machine.Millis): Step => {
   if (lists === state.lists) return settle(state, now)
-  const { conduit, offsetStart } = state.settings
+  const { conduit, offsetEnd, offsetStart } = state.settings
   const offsets = lists.streams === state.lists.streams
     ? state.offsets
-    : Offsets.assign(state.offsets, Wanted.streams(conduit, lists.streams ?? []), offsetStart)
+    : Offsets.upTo(
+      Offsets.assign(state.offsets, Wanted.streams(conduit, lists.streams ?? []), offsetStart),
+      offsetEnd
+    )
   const next = { ...state, lists, offsets }
   return settle(isAttracting(next) === isAttracting(state) ? next : { ...next, readAt: now }, now)
 }
@@ -225,11 +237,20 @@ const readSucceeded = (state: State, call: number, snapshot: Kernel.Snapshot, no
   const operations = Routes.plan.plan({
     targets,
     keep: marksInUse(state),
+    range: [state.settings.offsetStart, state.settings.offsetEnd],
     linkPrefix: state.settings.linkPrefix,
     serves: isAttracting(state)
   }, snapshot)
-  const ready = targets.filter((target) => Routes.isReady(target, snapshot)).map(({ mark }) => mark)
-  const seen: State = { ...idle, planned: targets, ready }
+  const reached = targets.filter((target) => Routes.isReady(target, snapshot))
+  const { fastPath: _, ...others } = idle
+  const vips = (state.lists.vips ?? []).map(({ address }) => address)
+  const fastPath = FastPath.find(state.settings, vips, reached, snapshot)
+  const seen: State = {
+    ...others,
+    planned: targets,
+    ready: reached.map(({ mark }) => mark),
+    ...(fastPath === undefined ? {} : { fastPath })
+  }
   if (operations.length === 0) return settle({ ...seen, readAt: laterReading(state, now, verifyMs) }, now)
   // The kernel did not become what it was made: somebody else works on it, so leave some time.
   if (kernel.again) return settle({ ...seen, readAt: now + retryMs }, now)
@@ -253,7 +274,10 @@ const rulesSucceeded = (state: State, call: number, now: Machine.Millis): Step =
 // What the kernel holds after a failed transaction is what it held before, but not if the answer was lost.
 const rulesFailed = (state: State, call: number, now: Machine.Millis): Step => {
   const { applying, rules: _, ...rest } = state
-  return applying?.call === call ? settle({ ...rest, rulesAt: now + retryMs }, now) : Machine.stay(state)
+  if (applying?.call !== call) return Machine.stay(state)
+  return applying.rules.fastPath === undefined
+    ? settle({ ...rest, rulesAt: now + retryMs }, now)
+    : settle({ ...rest, fastPathAt: now + fastPathRetryMs }, now)
 }
 
 // Starts whatever the state asks for and nothing is under way for.
@@ -280,11 +304,15 @@ const settleEndpoint = (state: State, now: Machine.Millis): Step => {
 }
 
 const settleRules = (state: State, now: Machine.Millis): Step => {
+  const { fastPathAt, ...withFastPath } = state
+  if (fastPathAt !== undefined && fastPathAt <= now && state.applying === undefined) {
+    return settleRules(withFastPath, now)
+  }
   const { applying, rules, rulesAt, ...rest } = state
   if (state.ready === undefined || applying !== undefined || (rulesAt !== undefined && now < rulesAt)) {
     return Machine.stay(state)
   }
-  const wanted = Wanted.rules(given(state), state.ready)
+  const wanted = Wanted.rules(given(state), state.ready, fastPathAt === undefined ? state.fastPath : undefined)
   if (rules !== undefined && Equal.equals(rules, wanted)) {
     return rulesAt === undefined ? Machine.stay(state) : [{ ...rest, rules }, []]
   }
@@ -322,12 +350,16 @@ const given = (state: State): Wanted.Given => ({
   conduit: state.settings.conduit,
   lists: state.lists,
   offsets: state.offsets,
+  table: state.settings.table,
   attracts: isAttracting(state)
 })
 
-/** The streams with more targets than can be served; they are left out. */
-export const oversized = ({ lists }: State): ReadonlyArray<Name> =>
-  (lists.streams ?? []).filter(({ maxTargets }) => maxTargets > Maglev.maxTargetsLimit).map(({ stream }) => stream)
+/** The streams with more targets than can be served, or for which no marks are left; they are left out. */
+export const oversized = ({ lists, offsets, settings }: State): ReadonlyArray<Name> =>
+  (lists.streams ?? []).filter((stream) =>
+    stream.maxTargets > Maglev.maxTargetsLimit
+    || (sameConduit(stream, settings.conduit) && offsets[stream.stream] === undefined)
+  ).map(({ stream }) => stream)
 
 // Marks that packets may get from the rules in force or about to be.
 const marksInUse = ({ applying, rules }: State): ReadonlySet<number> | undefined =>

@@ -33,6 +33,10 @@ export const assign = (
   return Object.fromEntries(taken)
 }
 
+/** Those of the ranges that end at a mark or below. */
+export const upTo = (offsets: Offsets, last: number): Offsets =>
+  Object.fromEntries(Object.entries(offsets).filter(([, { maxTargets, offset }]) => offset + maxTargets <= last))
+
 const lowest = (taken: ReadonlyArray<Range>, maxTargets: number, start: number): number => {
   let offset = start
   for (const other of taken.toSorted((a, b) => a.offset - b.offset)) {

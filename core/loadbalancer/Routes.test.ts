@@ -78,9 +78,11 @@ const desired: Arbitrary.Arbitrary<Routes.Desired> = Arbitrary.map(
       Schema.Array(Schema.Struct({ mark: Schema.Literals([5001, 5002, 5003]), ips: indexes(ips.length) }))
     ),
     keep: Arbitrary.schema(Schema.Literals(["all", "none", "some"])),
-    serves: Arbitrary.schema(Schema.Boolean)
+    serves: Arbitrary.schema(Schema.Boolean),
+    last: Arbitrary.schema(Schema.Literals([5_008, 9_999]))
   }),
-  ({ keep, serves, targets }) => ({
+  ({ keep, last, serves, targets }) => ({
+    range: [5_001, last],
     targets: [...new Map(targets.map((target) => [target.mark, target])).values()].map(({ ips: chosen, mark }) => ({
       mark,
       ips: Ip.families.flatMap((family) =>
@@ -109,10 +111,11 @@ planLaws(Routes.plan, {
     return [routes.map(text).toSorted(), rules.map(text).toSorted(), links]
   },
   foreign: (snapshot) => {
-    const ours = Routes.relevant(snapshot)
     return [
-      snapshot.rules.filter((rule) => !ours.rules.includes(rule)),
-      snapshot.routes.filter((route) => !ours.routes.includes(route) && route.table !== 254),
+      snapshot.rules.filter(({ foreign, from, mark, priority, table }) =>
+        foreign || from !== undefined || mark !== table || priority !== Routes.priority
+      ),
+      snapshot.routes.filter(({ protocol, table }) => protocol !== Routes.protocol && table !== 254),
       snapshot.links.filter(({ name }) => name === "ext"),
       snapshot.addresses.filter(({ link }) => link === "ext")
     ]
@@ -128,6 +131,7 @@ planLaws(Routes.plan, {
 
 const wish = (mark: number, ...texts: ReadonlyArray<string>): Routes.Desired => ({
   targets: [{ mark, ips: texts.map(Ip.unsafe) }],
+  range: [5_001, 9_999],
   keep: new Set(),
   linkPrefix: "load-balan-",
   serves: true
@@ -161,5 +165,15 @@ describe("Routes", () => {
       link: "load-balan-a",
       ip: Ip.unsafe("172.16.0.10")
     })
+  })
+
+  it("leaves the marks of other load balancers alone", () => {
+    const observed = KernelModel.applyAll(links, leftovers)
+    const ours = { ...wish(5_001), targets: [], keep: new Set<number>() }
+    const deleted = (range: Routes.Desired["range"]) =>
+      Routes.plan.plan({ ...ours, range }, observed).filter(({ _tag }) => _tag.startsWith("Delete")).length
+    assert.isAbove(deleted([5_001, 9_999]), 0)
+    assert.strictEqual(deleted([6_000, 9_999]), 0)
+    assert.strictEqual(deleted([4_000, 5_000]), 0)
   })
 })

@@ -5,8 +5,8 @@
  * 1. A route names the link on whose network the target lies; a target without such a link gets nothing.
  * 2. A route is there before its rule, and a rule is gone before its route.
  * 3. A new route forgets what the kernel knew of the neighbour: the address may have moved to another pod.
- * 4. Ours are rules of priority 90 whose table is their mark, and routes of our protocol; nothing else is touched, but
- *    for the links that connect the proxies.
+ * 4. Ours are rules of priority 90 whose table is their mark, and routes of our protocol, with a mark of our range;
+ *    nothing else is touched, but for the links that connect the proxies.
  *
  * Source: Meridio `pkg/kernel/fwmark.go`. Ours: the fixed priority (the original lets the kernel count down, so that
  * copies pile up), the link in the route, and the comparison with what is there.
@@ -25,6 +25,8 @@ export interface Desired {
   readonly targets: ReadonlyArray<Target>
   /** Marks that packets may still get, so that their rules and routes stay; undefined for any. */
   readonly keep: ReadonlySet<number> | undefined
+  /** The first and the last mark that is ours; other load balancers may use others. */
+  readonly range: readonly [first: number, last: number]
   /** What the names of the links to the proxies begin with. */
   readonly linkPrefix: string
   /** Whether the load balancer serves; if not, the links are set down, so that proxies send elsewhere at once. */
@@ -37,11 +39,11 @@ export const priority = 90
 /** RTPROT_*: not used by anybody in iproute2's `rt_protos`. */
 export const protocol = 90
 
-/** The part of a namespace that the plan looks at. */
+/** The part of a namespace that the plan and the fast path look at. */
 export const relevant = (snapshot: Kernel.Snapshot): Kernel.Snapshot => ({
   ...snapshot,
-  rules: snapshot.rules.filter(isOurRule),
-  routes: snapshot.routes.filter(isOurRoute)
+  rules: snapshot.rules.filter((rule) => isOurRule(rule) || rule.from !== undefined),
+  routes: snapshot.routes.filter((route) => isOurRoute(route) || route.destination === Cidr.defaultRoute(route.family))
 })
 
 /** Whether packets with the mark reach the target now. */
@@ -65,7 +67,9 @@ const operations = (desired: Desired, before: Kernel.Snapshot): ReadonlyArray<Ke
       return route === undefined ? [] : [{ ip, route, rule: ruleOf(mark, Ip.family(ip)) }]
     })
   )
-  const isKept = (mark: number): boolean => desired.keep === undefined || desired.keep.has(mark)
+  const [first, last] = desired.range
+  const isKept = (mark: number): boolean =>
+    mark < first || mark > last || desired.keep === undefined || desired.keep.has(mark)
   const isWanted = (rule: Kernel.Rule): boolean => wanted.some((other) => sameRule(other.rule, rule))
   const stale = observed.rules.filter((rule) => isOurRule(rule) && !isKept(rule.table) && !isWanted(rule))
   const staleRoutes = observed.routes.filter((route) =>
@@ -102,9 +106,8 @@ const neighbours = (ip: Ip.Ip, observed: Kernel.Snapshot): ReadonlyArray<Kernel.
     ip
   }))
 
-// Of several links on the same network the last one counts: it is the newest, as links are listed by index.
-const routeOf = (mark: number, ip: Ip.Ip, observed: Kernel.Snapshot): Kernel.Route | undefined => {
-  const family = Ip.family(ip)
+/** The link on whose network the address lies; of several the last one: it is the newest, as they come by index. */
+export const linkOf = (ip: Ip.Ip, observed: Kernel.Snapshot): string | undefined => {
   let best: Kernel.Address | undefined
   for (const { name, up } of observed.links) {
     if (!up) continue
@@ -113,13 +116,19 @@ const routeOf = (mark: number, ip: Ip.Ip, observed: Kernel.Snapshot): Kernel.Rou
       if (best === undefined || Cidr.length(address.cidr) >= Cidr.length(best.cidr)) best = address
     }
   }
-  return best === undefined ? undefined : {
+  return best?.link
+}
+
+const routeOf = (mark: number, ip: Ip.Ip, observed: Kernel.Snapshot): Kernel.Route | undefined => {
+  const family = Ip.family(ip)
+  const link = linkOf(ip, observed)
+  return link === undefined ? undefined : {
     family,
     table: mark,
     destination: Cidr.defaultRoute(family),
     type: "unicast",
     metric: family === "v4" ? 0 : 1024,
-    hops: [{ via: ip, link: best.link }],
+    hops: [{ via: ip, link }],
     protocol,
     onlink: false
   }

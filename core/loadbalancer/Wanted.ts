@@ -5,7 +5,7 @@ import * as Cidr from "../net/Cidr.ts"
 import * as Ip from "../net/Ip.ts"
 import type { Lists } from "./Lists.ts"
 import * as Maglev from "./Maglev.ts"
-import type { Ruleset } from "./Model.ts"
+import type { FastPath, Ruleset } from "./Model.ts"
 import type { Offsets } from "./Offsets.ts"
 import type * as Routes from "./Routes.ts"
 
@@ -14,6 +14,8 @@ export interface Given {
   readonly conduit: ConduitKey
   readonly lists: Lists
   readonly offsets: Offsets
+  /** The name of the tables of nftables. */
+  readonly table: string
   /** Whether the streams are in use. */
   readonly attracts: boolean
 }
@@ -40,15 +42,17 @@ export const targets = ({ attracts, conduit, lists, offsets }: Given): ReadonlyA
   return [...byMark.values()].toSorted((a, b) => a.mark - b.mark)
 }
 
-/** The rules when packets may go to the ready ones of the wanted targets. */
-export const rules = (given: Given, ready: ReadonlyArray<number>): Ruleset => {
-  const { attracts, conduit, lists, offsets } = given
+/** The rules when packets may go to the ready ones of the wanted targets, by the fast path if there is one. */
+export const rules = (given: Given, ready: ReadonlyArray<number>, fastPath?: FastPath): Ruleset => {
+  const { attracts, conduit, lists, offsets, table } = given
   const wanted = new Set(targets(given).map(({ mark }) => mark))
   const identifiers = (offset: number, maxTargets: number): ReadonlyArray<number> =>
     ready.filter((mark) => wanted.has(mark) && mark > offset && mark <= offset + maxTargets).map((mark) =>
       mark - offset
     )
+  const hops = fastPath?.hops.filter(({ mark }) => wanted.has(mark)) ?? []
   return {
+    table,
     vips: (lists.vips ?? []).map(({ address }) => address),
     flows: attracts
       ? (lists.flows ?? []).filter(({ stream, vips }) => sameConduit(stream, conduit) && vips.length > 0)
@@ -62,7 +66,8 @@ export const rules = (given: Given, ready: ReadonlyArray<number>): Ruleset => {
         identifiers: identifiers(offset, maxTargets)
       }))
       : [],
-    portNats: lists.portNats ?? []
+    portNats: lists.portNats ?? [],
+    ...(fastPath === undefined || hops.length === 0 ? {} : { fastPath: { ...fastPath, hops } })
   }
 }
 

@@ -1,6 +1,11 @@
 /** The stateless load balancer: which target gets which packet, and the rules and routes that make it so. */
+export * as Chains from "./Chains.ts"
+export * as FastChains from "./FastChains.ts"
+export * as FastPath from "./FastPath.ts"
+export * as Flows from "./Flows.ts"
 export * as LoadBalancer from "./LoadBalancer.ts"
 export * as Maglev from "./Maglev.ts"
 export * as Model from "./Model.ts"
+export * as Objects from "./Objects.ts"
 export * as Routes from "./Routes.ts"
 export * as Ruleset from "./Ruleset.ts"

@@ -2,7 +2,7 @@
 import { Arbitrary, Schema } from "effect"
 import type { Flow, PortNat, PortRange, Vip } from "../../core/config/Model.ts"
 import { Maglev, type Model } from "../../core/loadbalancer/index.ts"
-import { Cidr } from "../../core/net/index.ts"
+import { Cidr, Ip } from "../../core/net/index.ts"
 
 const vip = (name: string, address: string): Vip => ({ name, address: Cidr.unsafe(address) })
 
@@ -68,6 +68,24 @@ const portNats: ReadonlyArray<PortNat> = [
 
 const identifiers = some([1, 2, 3, 4, 5])
 
+export const table = "sluice-lb"
+
+// Every namespace has this link.
+const path = (mark: number): Model.FastPath => ({
+  externals: ["lo"],
+  hops: [
+    { mark, ip: Ip.unsafe("172.16.0.1"), link: "lo" },
+    { mark, ip: Ip.unsafe("fd00::1"), link: "lo" },
+    { mark: 5002, ip: Ip.unsafe("fd00::2"), link: "lo" }
+  ]
+})
+
+const paths: Arbitrary.Arbitrary<Pick<Model.Ruleset, "fastPath">> = Arbitrary.map(
+  Arbitrary.schema(Schema.Literals([0, 1, 2, 3])),
+  (kind) =>
+    [{}, { fastPath: path(5001) }, { fastPath: path(5003) }, { fastPath: { ...path(5001), longest: 1400 } }][kind] ?? {}
+)
+
 /** Rules that a load balancer might want. */
 export const rulesets: Arbitrary.Arbitrary<Model.Ruleset> = Arbitrary.map(
   Arbitrary.all({
@@ -76,9 +94,12 @@ export const rulesets: Arbitrary.Arbitrary<Model.Ruleset> = Arbitrary.map(
     nats: some(portNats),
     one: identifiers,
     two: identifiers,
+    path: paths,
     many: Arbitrary.schema(Schema.Boolean)
   }),
-  ({ flows, many, nats, one, two, vips }) => ({
+  ({ flows, many, nats, one, path, two, vips }) => ({
+    table,
+    ...path,
     flows,
     vips: vips.map(({ address }) => address),
     portNats: nats,

@@ -1,5 +1,7 @@
 /** Settings of the stateless load balancer. Source: Meridio `cmd/stateless-lb/config.go`. */
-import type { LoadBalancer } from "../../core/loadbalancer/index.ts"
+import { Schema } from "effect"
+import { type LoadBalancer, Objects } from "../../core/loadbalancer/index.ts"
+import { Kernel } from "../../core/net/index.ts"
 import * as Env from "../runtime/Settings.ts"
 
 export const settings = Env.table({
@@ -31,6 +33,18 @@ export const settings = Env.table({
     5_000,
     "First packet mark and routing table for targets."
   ),
+  offsetEnd: Env.entry(
+    "SLUICE_IDENTIFIER_OFFSET_END",
+    Env.Int,
+    4_294_967_294,
+    "Last packet mark and routing table; load balancers in one network namespace need ranges of their own."
+  ),
+  externalInterface: Env.entry(
+    "SLUICE_EXTERNAL_INTERFACE",
+    Env.List,
+    ["auto"],
+    "Where the fast path begins: interfaces, none, or auto for those of the frontend's default routes."
+  ),
   keepaliveMs: Env.entry(
     ["NSM_GRPC_KEEPALIVE_TIME", "GRPC_KEEPALIVE_TIME"],
     Env.DurationMs,
@@ -61,17 +75,44 @@ export const settings = Env.table({
 export type Settings = Env.Values<typeof settings>
 
 /** What is wrong with settings that are right one by one. */
-export const validate = ({ offsetStart }: Settings): ReadonlyArray<string> =>
+export const validate = (
+  { externalInterface, metricsPort, offsetEnd, offsetStart }: Settings
+): ReadonlyArray<string> => [
   // Tables up to 255 are reserved by the kernel, and marks have 32 bits.
-  offsetStart > 255 && offsetStart < 4_000_000_000
+  ...(offsetStart > 255 && offsetStart < 4_000_000_000
     ? []
-    : [`NSM_IDENTIFIER_OFFSET_START=${offsetStart} is not usable: write a number from 256 to 3999999999`]
+    : [`NSM_IDENTIFIER_OFFSET_START=${offsetStart} is not usable: write a number from 256 to 3999999999`]),
+  ...(offsetEnd > offsetStart && offsetEnd < 4_294_967_295
+    ? []
+    : [
+      `SLUICE_IDENTIFIER_OFFSET_END=${offsetEnd} is not usable: write a number from ${offsetStart + 1} to 4294967294`
+    ]),
+  ...(metricsPort > 0 && metricsPort < 65_536
+    ? []
+    : [`NSM_METRICS_PORT=${metricsPort} is not usable: write a number from 1 to 65535`]),
+  ...externalInterface.filter((name) => !isLinkName(name)).map((name) =>
+    `SLUICE_EXTERNAL_INTERFACE has "${name}": write names of interfaces separated by commas, none, or auto`
+  )
+]
+
+const isLinkName: (text: string) => boolean = Schema.is(Kernel.LinkName)
 
 /** Settings of the machine. */
 export const ofMachine = (settings: Settings, hostname: string): LoadBalancer.Settings => ({
   conduit: { trench: settings.trench, conduit: settings.conduit },
   hostname,
   offsetStart: settings.offsetStart,
-  // The rule by which NSM names the interfaces of an endpoint.
-  linkPrefix: `${settings.serviceName.slice(0, 10)}-`
+  offsetEnd: settings.offsetEnd,
+  table: `sluice-lb-${Objects.namePart(settings.conduit)}.${Objects.namePart(settings.trench)}`,
+  ...externals(settings.externalInterface),
+  linkPrefix: linkPrefix(settings)
 })
+
+/** The rule by which NSM names the interfaces of an endpoint. */
+export const linkPrefix = ({ serviceName }: Settings): string => `${serviceName.slice(0, 10)}-`
+
+const externals = (names: ReadonlyArray<string>): Pick<LoadBalancer.Settings, "externals"> => {
+  const [name] = names
+  if (names.length === 0 || (names.length === 1 && name === "none")) return { externals: [] }
+  return names.length === 1 && name === "auto" ? {} : { externals: names }
+}

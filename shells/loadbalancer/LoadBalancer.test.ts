@@ -3,6 +3,7 @@ import { Effect, Stream, SubscriptionRef } from "effect"
 import { LoadBalancer } from "../../core/loadbalancer/index.ts"
 import { StreamAvailabilityServiceDefinition } from "../../proto/gen/api/loadbalancer/v1/stream.ts"
 import * as Client from "../grpc/Client.ts"
+import * as Nftables from "../nftables/Nftables.ts"
 import type * as Runner from "../runtime/Runner.ts"
 import * as World from "./World.ts"
 
@@ -30,21 +31,36 @@ const datagram = (host: string) => `
   setTimeout(() => process.exit(1), 3000)
   socket.on("message", (data) => { console.log(String(data)); process.exit() }).send("1", 80, "${host}")`
 
-const serving = (targets: number) =>
+// Each way to the targets by the setting that brings it about.
+const ways = [
+  { way: "on the general way", fast: false, env: { SLUICE_EXTERNAL_INTERFACE: "none" } },
+  { way: "on the fast path", fast: true, env: { SLUICE_EXTERNAL_INTERFACE: "auto" } }
+]
+
+const serving = (targets: number, env: { readonly [name: string]: string } = {}) =>
   Effect.gen(function*() {
     const world = yield* World.make(targets)
-    const running = yield* World.start(world.balancer, world.nsp)
+    const running = yield* World.start(world.balancer, world.nsp, env)
     yield* SubscriptionRef.set(world.nsp.targets, numbers(targets).map(World.target))
     yield* balancing(running, ...numbers(targets))
     return { ...world, running }
   })
 
+/** How many packets have taken the fast path. */
+const forwarded = (balancer: string) =>
+  Effect.map(
+    Effect.forEach(["hops4", "hops6"], (name) => Nftables.make(balancer).elementCounters("netdev", table, "map", name)),
+    (all) => all.flatMap((counts) => [...counts.values()]).reduce((total, { packets }) => total + packets, 0)
+  )
+
+const table = "sluice-lb-conduit-a.trench-a"
+
 describe("The load balancer in the kernel", () => {
-  it.live(
-    "spreads TCP, UDP and pings of both families over the targets, each flow to one of them",
-    () =>
+  it.live.each(ways)(
+    "spreads TCP, UDP and pings of both families over the targets, each flow to one of them, $way",
+    ({ env, fast }) =>
       Effect.gen(function*() {
-        const { ask, client } = yield* serving(3)
+        const { ask, balancer, client } = yield* serving(3, env)
         for (const host of Object.values(World.vips)) {
           for (const protocol of ["tcp", "udp"] as const) {
             const answers = yield* ask({ protocol, host, firstPort: 20_000, count: 90 })
@@ -58,15 +74,16 @@ describe("The load balancer in the kernel", () => {
           assert.deepStrictEqual(large, small, "fragments follow their flow")
           yield* World.sh(client, `for n in 1 2 3 4 5 6; do ping -qn -c 1 -W 2 ${host}; done`)
         }
+        assert.strictEqual((yield* forwarded(balancer)) > 300, fast)
       }),
     60_000
   )
 
-  it.live(
-    "moves the flows of a target that goes and no others, and gives them back when it returns",
-    () =>
+  it.live.each(ways)(
+    "moves the flows of a target that goes and no others, and gives them back when it returns, $way",
+    ({ env }) =>
       Effect.gen(function*() {
-        const { ask, balancer, nsp, running } = yield* serving(4)
+        const { ask, balancer, nsp, running } = yield* serving(4, env)
         const flows = { protocol: "udp", host: World.vips.v4, firstPort: 20_000, count: 300 } as const
         const before = yield* ask(flows)
         yield* SubscriptionRef.set(nsp.targets, [1, 2, 4].map(World.target))
@@ -88,9 +105,9 @@ describe("The load balancer in the kernel", () => {
     60_000
   )
 
-  it.live("tells clients and targets the MTU of the path", () =>
+  it.live.each(ways)("tells clients and targets the MTU of the path, $way", ({ env }) =>
     Effect.gen(function*() {
-      const { ask, balancer, client } = yield* serving(2)
+      const { ask, balancer, client } = yield* serving(2, env)
       yield* World.sh(balancer, "ip link set load-balan-1 mtu 1400")
       // The pings of a client are too big for the way to the target: the answer comes from the VIP.
       for (const [host, told] of [[World.vips.v4, "mtu = 1400"], [World.vips.v6, "mtu=1400"]] as const) {
@@ -106,9 +123,9 @@ describe("The load balancer in the kernel", () => {
       }
     }), 60_000)
 
-  it.live("translates ports, both ways", () =>
+  it.live.each(ways)("translates ports, both ways, $way", ({ env }) =>
     Effect.gen(function*() {
-      const { client, nsp, running } = yield* serving(2)
+      const { client, nsp, running } = yield* serving(2, env)
       const nat = (protocol: string) => ({ port: 80, targetPort: 4_000, vips: nsp.wireVips, protocol })
       yield* SubscriptionRef.set(nsp.nats, [nat("tcp"), nat("udp")])
       yield* Stream.runDrain(

@@ -9,6 +9,7 @@ import * as Client from "../grpc/Client.ts"
 import type { GrpcError } from "../grpc/Error.ts"
 import * as Health from "../grpc/Health.ts"
 import * as Server from "../grpc/Server.ts"
+import * as Metrics from "../metrics/Metrics.ts"
 import { Netlink } from "../netlink/Netlink.ts"
 import { Nftables } from "../nftables/Nftables.ts"
 import * as Forwarding from "../proxy/Forwarding.ts"
@@ -17,6 +18,7 @@ import * as Runner from "../runtime/Runner.ts"
 import * as Endpoint from "../sdk/Endpoint.ts"
 import * as Availability from "./Availability.ts"
 import * as Config from "./Config.ts"
+import * as Gauges from "./Gauges.ts"
 import * as Interpreter from "./Interpreter.ts"
 import * as Sources from "./Sources.ts"
 
@@ -33,14 +35,12 @@ type Running = Runner.Running<LoadBalancer.State, LoadBalancer.Event>
 export const start = (
   settings: Config.Settings,
   { hostname, namespace }: Surroundings
-): Effect.Effect<Running, GrpcError, Scope.Scope | Health.Health | Netlink | Nftables> =>
+): Effect.Effect<Running, GrpcError | Metrics.MetricsError, Scope.Scope | Health.Health | Netlink | Nftables> =>
   Effect.gen(function*() {
     const health = yield* Health.Health
     yield* health.register(Health.probes.startup)
     yield* health.register(Health.probes.readiness, ["NSPCli", "NSMEndpoint", "Egress", "Stream", "Flow"])
     yield* health.register(Health.probes.liveness, ["NSMEndpoint"])
-    if (settings.metricsEnabled) yield* Effect.logWarning("NSM_METRICS_ENABLED has no effect yet")
-
     const nsp = yield* Client.make({
       target: settings.nspService,
       keepaliveMs: settings.keepaliveMs,
@@ -65,6 +65,13 @@ export const start = (
         }).pipe(Effect.provideService(Health.Health, health))
       })
     })
+    if (settings.metricsEnabled) {
+      const services = yield* Effect.context<Netlink | Nftables>()
+      const collect = Effect.provideContext(Gauges.collect(settings, running.current), services)
+      yield* Effect.logInfo("Metrics are served", {
+        port: yield* Metrics.serve({ port: settings.metricsPort, collect })
+      })
+    }
     const changes = <A>(view: (state: LoadBalancer.State) => A) => Stream.changes(Stream.map(running.changes, view))
     yield* health.track("Egress", changes(LoadBalancer.isServing))
     yield* health.track("Stream", changes(({ lists }) => (lists.streams ?? []).length > 0))

@@ -15,13 +15,11 @@ const world = Effect.map(
 /** The rules in the kernel without what depends on history: handles, counters, the order of elements. */
 const inForce = (nftables: Nftables.Nftables["Service"]) =>
   Effect.map(
-    nftables.list("inet", Ruleset.table),
-    (objects) =>
-      Option.getOrElse(objects, () => []).flatMap((object) => Object.entries(object)).filter(([kind]) =>
-        kind !== "metainfo"
-      ).map(([kind, value]) => `${kind} ${JSON.stringify(value, plain)}`).toSorted().filter((text, i, all) =>
-        text !== all[i - 1] || text.startsWith("rule")
-      )
+    Effect.all([nftables.list("inet", Specimen.table), nftables.list("netdev", Specimen.table)]),
+    (tables) =>
+      tables.flatMap((objects) => Option.getOrElse(objects, () => [])).flatMap((object) => Object.entries(object))
+        .filter(([kind]) => kind !== "metainfo").map(([kind, value]) => `${kind} ${JSON.stringify(value, plain)}`)
+        .toSorted().filter((text, i, all) => text !== all[i - 1] || text.startsWith("rule"))
   )
 
 const plain = (key: string, value: unknown): unknown => {

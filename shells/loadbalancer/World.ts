@@ -1,5 +1,5 @@
 /** A load balancer's surroundings for tests: a client, targets behind a bridge, and an NSP, in namespaces of their own. */
-import { Effect, Layer, type Scope, Stream, SubscriptionRef } from "effect"
+import { Context, Effect, Layer, type Scope, Stream, SubscriptionRef } from "effect"
 import { execFile, spawn } from "node:child_process"
 import { mkdtempSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
@@ -19,6 +19,7 @@ import * as Netlink from "../netlink/Netlink.ts"
 import { Nftables } from "../nftables/Nftables.ts"
 import * as Settings from "../runtime/Settings.ts"
 import * as Config from "./Config.ts"
+import * as Gauges from "./Gauges.ts"
 import * as Main from "./Main.ts"
 
 export const hostname = "lb-0"
@@ -130,6 +131,12 @@ export const make = (targets: number) =>
     yield* sh(client, `ip route add default via 192.0.2.1; ip -6 route add default via 2001:db8::1`)
     yield* sh(balancer, up("ext", "192.0.2.1/24", "2001:db8::1/64"))
     yield* sh(balancer, up("load-balan-1", "172.16.0.3/24", "fd00::3/64"))
+    // As the frontend does.
+    yield* sh(
+      balancer,
+      `ip rule add priority 100 from ${vips.v4} lookup 4096; ip route add default via 192.0.2.2 table 4096;`
+        + `ip -6 rule add priority 100 from ${vips.v6} lookup 4096; ip -6 route add default via 2001:db8::2 table 4096`
+    )
     yield* sh(
       balancer,
       "sysctl -qw net.ipv4.conf.all.forwarding=1 net.ipv6.conf.all.forwarding=1 net.ipv4.fwmark_reflect=1 "
@@ -218,7 +225,11 @@ const fakeNsp = Effect.gen(function*() {
 })
 
 /** Starts a load balancer in the namespace; it lives as long as the scope. */
-export const start = (balancer: string, nsp: { readonly address: string; readonly folder: string }) =>
+export const start = (
+  balancer: string,
+  nsp: { readonly address: string; readonly folder: string },
+  env: { readonly [name: string]: string } = {}
+) =>
   Effect.gen(function*() {
     const settings = yield* Effect.fromResult(Settings.decode(Config.settings, {
       NSM_NAME: hostname,
@@ -227,10 +238,13 @@ export const start = (balancer: string, nsp: { readonly address: string; readonl
       NSM_CONDUIT_NAME: "conduit-a",
       NSM_TRENCH_NAME: "trench-a",
       NSM_CONNECT_TO: `unix://${nsp.folder}/nobody.sock`,
-      NSM_SOCKET: `unix://${nsp.folder}/lb.sock`
+      NSM_SOCKET: `unix://${nsp.folder}/lb.sock`,
+      ...env
     }))
     const services = yield* Layer.build(
       Layer.mergeAll(Netlink.Netlink.layerIn(balancer), Nftables.layerIn(balancer), Layer.fresh(Health.layer))
     )
-    return yield* Effect.provideContext(Main.start(settings, { hostname, namespace: balancer }), services)
+    const running = yield* Effect.provideContext(Main.start(settings, { hostname, namespace: balancer }), services)
+    const metrics = Effect.provideContext(Gauges.collect(settings, running.current), services)
+    return { ...running, metrics, health: Context.get(services, Health.Health) }
   })

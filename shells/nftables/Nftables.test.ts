@@ -45,6 +45,28 @@ describe("Nftables", () => {
       assert.deepStrictEqual(yield* list("inet", "lb"), before)
     }))
 
+  it.live("reads counters, named ones and those of elements", () =>
+    Effect.gen(function*() {
+      const { apply, counters, elementCounters } = yield* world
+      const empty = { packets: 0, bytes: 0 }
+      yield* apply(`
+table inet lb {
+  counter seen { packets 3 bytes 400
+  }
+  set marks { type mark; counter; elements = { 1 counter packets 5 bytes 60, 2 } }
+  map hops { type mark : ipv4_addr; counter; elements = { 7 : 10.0.0.1 } }
+  set none { type mark; counter; }
+}
+`)
+      assert.deepStrictEqual([...yield* counters("inet", "lb")], [["seen", { packets: 3, bytes: 400 }]])
+      const marks = yield* elementCounters("inet", "lb", "set", "marks")
+      assert.deepStrictEqual([...marks].toSorted(), [["1", { packets: 5, bytes: 60 }], ["2", empty]])
+      assert.deepStrictEqual([...yield* elementCounters("inet", "lb", "map", "hops")], [["7", empty]])
+      assert.strictEqual((yield* elementCounters("inet", "lb", "set", "none")).size, 0)
+      assert.strictEqual((yield* elementCounters("inet", "lb", "set", "absent")).size, 0)
+      assert.strictEqual((yield* counters("inet", "absent")).size, 0)
+    }))
+
   it.live("deletes a table, also one that is absent", () =>
     Effect.gen(function*() {
       const { apply, deleteTable, list } = yield* world

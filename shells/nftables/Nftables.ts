@@ -25,11 +25,38 @@ const Listing = Schema.fromJsonString(
 )
 export type Objects = typeof Listing.Type["nftables"]
 
+/** What a counter has seen. */
+export const Count = Schema.Struct({ packets: Schema.Finite, bytes: Schema.Finite })
+export type Count = typeof Count.Type
+export type Counts = ReadonlyMap<string, Count>
+
+const readCounter = Schema.decodeUnknownOption(
+  Schema.Struct({ counter: Schema.Struct({ name: Schema.String, ...Count.fields }) })
+)
+const Counted = Schema.Struct({
+  elem: Schema.Struct({ val: Schema.Union([Schema.String, Schema.Finite]), counter: Count })
+})
+const Members = Schema.Struct({
+  elem: Schema.Array(Schema.Union([Counted, Schema.TupleWithRest(Schema.Tuple([Counted]), [Schema.Json])]))
+})
+const readCollection = Schema.decodeUnknownOption(
+  Schema.Union([Schema.Struct({ set: Members }), Schema.Struct({ map: Members })])
+)
+
 export class Nftables extends Context.Service<Nftables, {
   /** Applies a script in nft's language in one transaction: all of it, or nothing and an error. */
   readonly apply: (script: string) => Effect.Effect<void, NftablesError>
   /** The objects of a table in the JSON of `nft -j`; none when there is no such table. */
   readonly list: (family: Family, table: string) => Effect.Effect<Option.Option<Objects>, NftablesError>
+  /** The named counters of a table; none when there is no such table. */
+  readonly counters: (family: Family, table: string) => Effect.Effect<Counts, NftablesError>
+  /** The counters of the elements of a set or map by their keys; none when there is no such thing. */
+  readonly elementCounters: (
+    family: Family,
+    table: string,
+    kind: "set" | "map",
+    name: string
+  ) => Effect.Effect<Counts, NftablesError>
   /** Deletes a table with everything in it; success when there is none. */
   readonly deleteTable: (family: Family, table: string) => Effect.Effect<void, NftablesError>
 }>()("sluice/shells/nftables/Nftables") {
@@ -45,27 +72,46 @@ export class Nftables extends Context.Service<Nftables, {
 /** The service for the namespace at the path, or for that of this process. */
 export const make = (namespace?: string): Nftables["Service"] => {
   const nft = (args: ReadonlyArray<string>, script = "") => run(namespace, args, script)
+  const list = (...what: ReadonlyArray<string>) =>
+    nft(["-j", "list", ...what]).pipe(
+      Effect.flatMap((json) => Schema.decodeEffect(Listing)(json)),
+      Effect.map((listing) => Option.some(listing.nftables)),
+      Effect.catchTag("SchemaError", (error) =>
+        new NftablesError({ command: `-j list ${what.join(" ")}`, detail: `unexpected output: ${error.message}` })),
+      Effect.catchTag(
+        "NftablesError",
+        (error) =>
+          error.detail.startsWith("Error: No such file or directory")
+            ? Effect.succeed(Option.none<Objects>())
+            : Effect.fail(error)
+      )
+    )
   return {
     apply: (script) => Effect.asVoid(nft(["-f", "-"], script)),
-    list: (family, table) =>
-      nft(["-j", "list", "table", family, table]).pipe(
-        Effect.flatMap((json) => Schema.decodeEffect(Listing)(json)),
-        Effect.map((listing) => Option.some(listing.nftables)),
-        Effect.catchTag("SchemaError", (error) =>
-          new NftablesError({ command: "-j list table", detail: `unexpected output: ${error.message}` })),
-        Effect.catchTag(
-          "NftablesError",
-          (error) =>
-            error.detail.startsWith("Error: No such file or directory")
-              ? Effect.succeed(Option.none())
-              : Effect.fail(error)
-        )
-      ),
+    list: (family, table) => list("table", family, table),
+    counters: (family, table) =>
+      Effect.map(list("counters", "table", family, table), (objects) =>
+        new Map(
+          found(objects, readCounter).map(({ counter: { bytes, name, packets } }) => [name, { packets, bytes }])
+        )),
+    elementCounters: (family, table, kind, name) =>
+      Effect.map(list(kind, family, table, name), (objects) =>
+        new Map(
+          found(objects, readCollection).flatMap((each) => ("set" in each ? each.set : each.map).elem ?? []).map(
+            (each) => {
+              const { elem } = "elem" in each ? each : each[0]
+              return [String(elem.val), elem.counter]
+            }
+          )
+        )),
     // Declaring the table first makes the deletion succeed in either case; both are one transaction.
     deleteTable: (family, table) =>
       Effect.asVoid(nft(["-f", "-"], `table ${family} ${table} {}\ndelete table ${family} ${table}\n`))
   }
 }
+
+const found = <A>(objects: Option.Option<Objects>, read: (object: unknown) => Option.Option<A>): ReadonlyArray<A> =>
+  Option.getOrElse(objects, () => []).flatMap((object) => Option.toArray(read(object)))
 
 const run = (
   namespace: string | undefined,

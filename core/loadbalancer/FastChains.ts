@@ -1,0 +1,64 @@
+/**
+ * The fast path: packets that come from outside go from the ingress of their link straight to the link of the target,
+ * past routing and all other rules. What is not plain TCP, UDP or SCTP, or is to be answered or changed, goes the general
+ * way, which gives the same target.
+ */
+import type * as Config from "../config/Model.ts"
+import type * as Cidr from "../net/Cidr.ts"
+import * as Ip from "../net/Ip.ts"
+import * as Flows from "./Flows.ts"
+import type { FastPath, Stream } from "./Model.ts"
+import { baseChain, chain, liveMap, type Object, set } from "./Objects.ts"
+import * as PortNat from "./PortNat.ts"
+import type { Words } from "./Words.ts"
+
+export interface Given {
+  readonly path: FastPath
+  readonly portNats: ReadonlyArray<Config.PortNat>
+  readonly streams: ReadonlyArray<Stream>
+  readonly families: ReadonlyArray<{
+    readonly w: Words
+    readonly vips: ReadonlyArray<Cidr.Cidr>
+    readonly flows: Flows.Flows
+  }>
+}
+
+/** The map from mark to address, which also counts what each target gets. */
+export const hopsOf = (n: "4" | "6"): string => `hops${n}`
+
+/** The objects of the table besides the slots and the counters of flows. */
+export const objects = ({ families, path, portNats, streams }: Given): ReadonlyArray<Object> => [
+  liveMap("links", "type mark : iface_index", path.hops.map(({ link, mark }) => [String(mark), `"${link}"`])),
+  ...families.flatMap(({ flows, vips, w }) => {
+    const { address, family, ip, n } = w
+    const hops = path.hops.filter((hop) => Ip.family(hop.ip) === family)
+    const natted = PortNat.elements(portNats, family)
+    const { chains, maps } = Flows.transport(w, flows, `target${n}`)
+    return [
+      set(`vips${n}`, `type ${address}; flags interval`, vips),
+      ...natted.length === 0 ? [] : [
+        set(`natted${n}`, `type ${address} . inet_proto . inet_service; flags interval`, natted)
+      ],
+      liveMap(hopsOf(n), `type mark : ${address}; counter`, hops.map(({ ip, mark }) => [String(mark), ip])),
+      ...streams.map((stream) =>
+        chain(`target${n}-${stream.offset}`, [
+          `meta mark set meta mark map @${Flows.slotsOf(stream)}`,
+          `fwd ${ip} to meta mark map @${hopsOf(n)} device meta mark map @links`
+        ])
+      ),
+      ...chains,
+      ...maps,
+      chain(`flows${n}`, [
+        ...natted.length === 0 ? [] : [`${ip} daddr . meta l4proto . th dport @natted${n} return`],
+        ...maps.map(({ name }) => `${Flows.transportKey(w)} vmap @${name}`)
+      ])
+    ]
+  }),
+  baseChain("ingress", `filter hook ingress devices = { ${path.externals.join(", ")} } priority filter`, [
+    // The kernel drops what was sent to another station.
+    "meta pkttype != host return",
+    // The general way tells the sender the MTU.
+    ...path.longest === undefined ? [] : [`meta length > ${path.longest} return`],
+    ...families.map(({ w }) => `${w.ip} daddr @vips${w.n} ${w.plain} goto flows${w.n}`)
+  ])
+]

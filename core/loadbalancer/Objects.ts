@@ -1,0 +1,76 @@
+/** The objects of an nftables table as text in the language of nftables. */
+
+/** One object of a table; the elements of a set or map are part of its text, or come and go by themselves. */
+export interface Object {
+  readonly kind: "counter" | "set" | "map" | "chain"
+  readonly name: string
+  readonly text: string
+  /** Whether the text holds elements. */
+  readonly isFilled: boolean
+  /** The hook of a base chain, which can only be changed by making the chain anew. */
+  readonly hook?: string
+  /** Elements that come and go by themselves: key and value, which is empty in a set. */
+  readonly elements?: ReadonlyMap<string, string>
+}
+
+/** The tables of the load balancer by family. */
+export type Tables = { readonly [F in "inet" | "netdev"]: ReadonlyArray<Object> }
+
+export const chain = (name: string, rules: ReadonlyArray<string>): Object => ({
+  kind: "chain",
+  name,
+  text: `  chain ${name} {\n${rules.map((rule) => `    ${rule}\n`).join("")}  }`,
+  isFilled: false
+})
+
+export const baseChain = (name: string, hook: string, rules: ReadonlyArray<string>): Object => ({
+  ...chain(name, [`type ${hook}; policy accept`, ...rules]),
+  hook
+})
+
+export const counter = (name: string): Object => ({
+  kind: "counter",
+  name,
+  text: `  counter ${name} {\n  }`,
+  isFilled: false
+})
+
+const filled =
+  (kind: "set" | "map") => (name: string, declaration: string, elements: ReadonlyArray<string> = []): Object => ({
+    kind,
+    name,
+    text: elements.length === 0
+      ? `  ${kind} ${name} { ${declaration}; }`
+      : `  ${kind} ${name} {\n    ${declaration}\n    elements = {\n      ${elements.join(",\n      ")}\n    }\n  }`,
+    isFilled: elements.length > 0
+  })
+
+/** With elements that are part of the structure. */
+export const set = filled("set")
+export const map = filled("map")
+
+/** With elements that come and go by themselves. */
+export const liveSet = (name: string, declaration: string, keys: Iterable<string>): Object => ({
+  ...set(name, declaration),
+  elements: new Map(Array.from(keys, (key) => [key, ""]))
+})
+export const liveMap = (name: string, declaration: string, elements: Iterable<readonly [string, string]>): Object => ({
+  ...map(name, declaration),
+  elements: new Map(elements)
+})
+
+/** A part of an object's name for any text; different texts give different parts. */
+export const namePart = (text: string): string => {
+  const part = text.replaceAll(/[^A-Za-z0-9.-]/gu, (character) => `_${character.codePointAt(0)?.toString(16)}_`)
+  return part.length <= longestPart ? part : `${part.slice(0, longestPart)}_${hash(part, 1)}${hash(part, 2)}`
+}
+
+// Names of nftables have at most 255 bytes.
+const longestPart = 120
+
+// FNV-1a.
+const hash = (text: string, seed: number): string => {
+  let h = 0x811c9dc5 ^ seed
+  for (let i = 0; i < text.length; i++) h = Math.imul(h ^ text.charCodeAt(i), 0x01000193)
+  return (h >>> 0).toString(16)
+}
