@@ -109,10 +109,6 @@ const ofFamily = ({ flows, vips, w }: Family): ReadonlyArray<Object> => {
       )
     }).filter(({ isFilled }) => isFilled)
   })).filter(({ maps }) => maps.length > 0)
-  const lookups = (key: string, maps: ReadonlyArray<Object>): ReadonlyArray<string> => [
-    ...maps.map(({ name }) => `${key} vmap @${name}`),
-    "counter drop"
-  ]
   return [
     set(`vips${n}`, `type ${address}; flags interval`, vips),
     // The same for raw bytes: their type is an integer, and sets are compared by type.
@@ -144,6 +140,11 @@ const ofFamily = ({ flows, vips, w }: Family): ReadonlyArray<Object> => {
     ])
   ]
 }
+
+const lookups = (key: string, maps: ReadonlyArray<Object>): ReadonlyArray<string> => [
+  ...maps.map(({ name }) => `${key} vmap @${name}`),
+  "counter drop"
+]
 
 const rawText = (box: Classification.Box): string =>
   [

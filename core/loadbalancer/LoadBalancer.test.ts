@@ -6,6 +6,7 @@ import type { Flow, Stream } from "../config/Model.ts"
 import type { Target } from "../config/Target.ts"
 import type * as Machine from "../Machine.ts"
 import * as Cidr from "../net/Cidr.ts"
+import * as Ip from "../net/Ip.ts"
 import type * as Kernel from "../net/Kernel.ts"
 import * as LoadBalancer from "./LoadBalancer.ts"
 import * as Offsets from "./Offsets.ts"
@@ -58,6 +59,7 @@ class World {
   readonly log: Array<string> = []
   now = 0
   refuseRules = false
+  refuseFastPath = false
 
   constructor() {
     const [state] = LoadBalancer.machine.init(settings, 0)
@@ -91,12 +93,15 @@ class World {
         this.kernel = KernelModel.applyAll(this.kernel, command.operations)
         return this.send({ _tag: "OperationsSucceeded", call: command.call })
       case "ApplyRules": {
-        if (this.refuseRules) return this.send({ _tag: "RulesFailed", call: command.call, reason: "no" })
+        if (this.refuseRules || (this.refuseFastPath && command.after.fastPath !== undefined)) {
+          return this.send({ _tag: "RulesFailed", call: command.call, reason: "no" })
+        }
         const streams = command.after.streams.map(({ identifiers, name, offset }) =>
           `${name}@${offset}[${identifiers.join()}]`
         )
         this.log.push(
           `rules: ${streams.join(" ")} flows ${command.after.flows.map(({ name }) => name).join()}`
+            + (command.after.fastPath === undefined ? "" : `, from ${command.after.fastPath.externals.join()}`)
             + (command.before === undefined ? ", anew" : "")
         )
         return this.send({ _tag: "RulesSucceeded", call: command.call })
@@ -243,6 +248,66 @@ describe("LoadBalancer", () => {
     world.send({ _tag: "StreamsChanged", streams: [] })
     world.sleep(2_100)
     assert.strictEqual(world.taken()[0], "rules:  flows flow-a")
+  })
+
+  it("lets frontends announce when it reaches all targets, or some for 2 s", () => {
+    const world = serving()
+    world.send(targets(target(1, "172.16.0.11"), target(2, "172.16.9.12")))
+    world.send({ _tag: "VipsChanged", vips: [vip] })
+    world.sleep(1_900)
+    assert.isFalse(LoadBalancer.isAvailable(world.state))
+    world.sleep(200)
+    assert.isTrue(LoadBalancer.isAvailable(world.state))
+    const other = serving()
+    other.send(targets(target(1, "172.16.0.11"), target(2, "172.16.9.12")))
+    other.send({ _tag: "VipsChanged", vips: [vip] })
+    other.send(targets(target(1, "172.16.0.11"), target(2, "172.16.0.12")))
+    assert.isTrue(LoadBalancer.isAvailable(other.state))
+    other.send(targets(target(1, "172.16.0.11"), target(2, "172.16.9.12")))
+    assert.isTrue(LoadBalancer.isAvailable(other.state), "a target that goes takes nothing from the others")
+    other.send(targets())
+    assert.isFalse(LoadBalancer.isAvailable(other.state))
+  })
+
+  it("takes the fast path where the frontend has its gateways, and does without it when the kernel refuses", () => {
+    const world = serving()
+    const rule = { family: "v4", priority: 100, table: 4_096, from: Cidr.network(vip.address), foreign: false } as const
+    const gateway: Kernel.Route = {
+      family: "v4",
+      table: 4_096,
+      destination: Cidr.unsafe("0.0.0.0/0"),
+      type: "unicast",
+      metric: 32,
+      hops: [{ via: Ip.unsafe("192.0.2.9"), link: "ext" }],
+      protocol: 12,
+      onlink: false
+    }
+    world.kernel = KernelModel.applyAll(world.kernel, [
+      { _tag: "AddBridge", name: "ext" },
+      { _tag: "SetLinkUp", link: "ext", up: true },
+      { _tag: "AddAddress", link: "ext", cidr: Cidr.unsafe("192.0.2.1/24") },
+      { _tag: "AddRule", rule },
+      {
+        _tag: "ReplaceRoute",
+        route: gateway
+      }
+    ])
+    world.send({ _tag: "VipsChanged", vips: [vip] })
+    const rules = "rules: stream-a@5000[1,2] stream-b@5002[] flows flow-a"
+    assert.strictEqual(world.taken().at(-1), `${rules}, from ext`)
+    world.kernel = KernelModel.apply(world.kernel, { _tag: "DeleteRoute", route: gateway })
+    world.send({ _tag: "KernelChanged" })
+    world.sleep(200)
+    assert.deepStrictEqual(world.taken(), [rules])
+    world.refuseFastPath = true
+    world.kernel = KernelModel.apply(world.kernel, { _tag: "ReplaceRoute", route: gateway })
+    world.send({ _tag: "KernelChanged" })
+    world.sleep(30_000)
+    assert.deepStrictEqual(world.taken(), [`${rules}, anew`])
+    assert.isTrue(LoadBalancer.isAvailable(world.state))
+    world.refuseFastPath = false
+    world.sleep(31_000)
+    assert.deepStrictEqual(world.taken(), [`${rules}, from ext`])
   })
 })
 

@@ -9,7 +9,8 @@
  *    until the rules of nftables do not mention it any more.
  * 3. The kernel is read after each change and every 10 s; what it lacks is done again.
  * 4. The endpoint is served exactly while the frontend of this pod is announced.
- * 5. The load balancer is available while the rules in force have a target in any stream.
+ * 5. The load balancer is available while the rules in force have a target in any stream; it becomes so when all targets
+ *    are in force, or after 2 s: with a part of them it would lead the connections of the others astray.
  * 6. Rules that the kernel refuses are tried without the fast path, which is left off for a minute.
  */
 import { Equal, Schema } from "effect"
@@ -69,6 +70,9 @@ export const State = Schema.Struct({
   /** The rules in force; absent when unknown. */
   rules: Schema.optionalKey(Ruleset),
   applying: Schema.optionalKey(Schema.Struct({ call: Machine.Call, rules: Ruleset })),
+  /** Whether frontends may announce; until then, when they may although not all targets are in force. */
+  available: Schema.Boolean,
+  availableAt: Schema.optionalKey(Machine.Millis),
   /** Until then no rules are applied, because the last attempt failed. */
   rulesAt: Schema.optionalKey(Machine.Millis),
   endpoint: Endpoint,
@@ -123,6 +127,7 @@ const settleMs = 100
 const retryMs = 1_000
 const verifyMs = 10_000
 const endpointRetryMs = 5_000
+const gatheringMs = 2_000
 const fastPathRetryMs = 60_000
 
 const init = (settings: Settings, now: Machine.Millis): Step => [{
@@ -133,6 +138,7 @@ const init = (settings: Settings, now: Machine.Millis): Step => [{
   kernel: { _tag: "Idle" },
   readAt: now,
   endpoint: { _tag: "Absent" },
+  available: false,
   nextCall: 0,
   closing: false
 }, []]
@@ -186,10 +192,11 @@ const step = (state: State, event: Event | Machine.Woken, now: Machine.Millis): 
 }
 
 const wake = (state: State): Machine.Millis | undefined => {
-  const { applying, closing, endpoint, endpointAt, fastPathAt, kernel, lists, readAt, rulesAt } = state
+  const { applying, availableAt, closing, endpoint, endpointAt, fastPathAt, kernel, lists, readAt, rulesAt } = state
   if (closing) return undefined
   return Machine.earliest(
     Lists.wake(lists),
+    state.rules === undefined ? undefined : availableAt,
     endpoint._tag === "Absent" ? endpointAt : undefined,
     kernel._tag === "Idle" && Lists.isComplete(lists) ? readAt : undefined,
     applying === undefined && Lists.isComplete(lists) ? Machine.earliest(rulesAt, fastPathAt) : undefined
@@ -197,8 +204,7 @@ const wake = (state: State): Machine.Millis | undefined => {
 }
 
 /** Whether some stream has a target, which frontends wait for before they announce VIPs. */
-export const isAvailable = ({ closing, rules }: State): boolean =>
-  !closing && (rules?.streams.some(({ identifiers }) => identifiers.length > 0) ?? false)
+export const isAvailable = ({ available, closing }: State): boolean => available && !closing
 
 /** Whether the frontend of this pod is announced. */
 export const isAttracting = ({ lists, settings }: State): boolean =>
@@ -282,11 +288,24 @@ const rulesFailed = (state: State, call: number, now: Machine.Millis): Step => {
 
 // Starts whatever the state asks for and nothing is under way for.
 const settle = (state: State, now: Machine.Millis): Step => {
-  const [one, first] = settleEndpoint(state, now)
+  const [one, first] = settleEndpoint(settleAvailability(state, now), now)
   if (one.closing || !Lists.isComplete(one.lists)) return [one, first]
   const [two, second] = settleRules(one, now)
   const [three, third] = settleKernel(two, now)
   return [three, [...first, ...second, ...third]]
+}
+
+// Rules of unknown content are those of before, as far as anybody can tell.
+const settleAvailability = (state: State, now: Machine.Millis): State => {
+  const { available, availableAt, rules, ...rest } = state
+  if (rules === undefined) return state
+  const inForce = new Set(rules.streams.flatMap(({ identifiers, offset }) => identifiers.map((each) => offset + each)))
+  const isComplete = Wanted.targets(given(state)).every(({ mark }) => inForce.has(mark))
+  const isTime = isComplete || (availableAt !== undefined && availableAt <= now)
+  if (inForce.size === 0) return available || availableAt !== undefined ? { ...rest, rules, available: false } : state
+  if (available) return state
+  if (isTime) return { ...rest, rules, available: true }
+  return availableAt === undefined ? { ...state, availableAt: now + gatheringMs } : state
 }
 
 const settleEndpoint = (state: State, now: Machine.Millis): Step => {

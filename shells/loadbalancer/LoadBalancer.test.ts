@@ -167,6 +167,22 @@ describe("The load balancer in the kernel", () => {
     60_000
   )
 
+  it.live("gives each flow the same target on both ways", () =>
+    Effect.gen(function*() {
+      const { ask, balancer, nsp } = yield* World.make(3)
+      yield* SubscriptionRef.set(nsp.targets, numbers(3).map(World.target))
+      const answers = yield* Effect.forEach(ways, ({ env }) =>
+        Effect.scoped(Effect.gen(function*() {
+          yield* balancing(yield* World.start(balancer, nsp, env), 1, 2, 3)
+          return yield* Effect.forEach(Object.values(World.vips), (host) =>
+            Effect.forEach(
+              ["tcp", "udp"] as const,
+              (protocol) => ask({ protocol, host, firstPort: 20_000, count: 100 })
+            ))
+        })))
+      assert.deepStrictEqual(answers[0], answers[1])
+    }), 60_000)
+
   it.live("goes on without its process, and a new one puts right what changed meanwhile", () =>
     Effect.gen(function*() {
       const { ask, balancer, nsp } = yield* World.make(3)
