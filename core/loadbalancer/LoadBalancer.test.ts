@@ -9,7 +9,6 @@ import * as Cidr from "../net/Cidr.ts"
 import * as Ip from "../net/Ip.ts"
 import type * as Kernel from "../net/Kernel.ts"
 import * as LoadBalancer from "./LoadBalancer.ts"
-import * as Offsets from "./Offsets.ts"
 
 const settings: LoadBalancer.Settings = {
   conduit: { trench: "trench-a", conduit: "conduit-a" },
@@ -308,32 +307,6 @@ describe("LoadBalancer", () => {
     world.refuseFastPath = false
     world.sleep(31_000)
     assert.deepStrictEqual(world.taken(), [`${rules}, from ext`])
-  })
-})
-
-describe("Offsets", () => {
-  const Streams = Schema.Array(
-    Schema.Struct({
-      stream: Schema.Literals(["a", "b", "c", "d"]),
-      maxTargets: Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: 300 }))
-    })
-  )
-  it.prop("never overlap, and stay", { lists: Schema.Array(Streams) }, ({ lists }) => {
-    let offsets: Offsets.Offsets = {}
-    for (const list of lists) {
-      const streams = [...new Map(list.map((each) => [each.stream, each])).values()]
-      const next = Offsets.assign(offsets, streams, 5_000)
-      const ranges = Object.values(next).toSorted((a, b) => a.offset - b.offset)
-      assert.sameMembers(Object.keys(next), streams.map(({ stream }) => stream))
-      for (const [i, { offset }] of ranges.entries()) {
-        const before = ranges[i - 1]
-        assert.isAtLeast(offset, before === undefined ? 5_000 : before.offset + before.maxTargets)
-      }
-      for (const [name, range] of Object.entries(next)) {
-        if (offsets[name]?.maxTargets === range.maxTargets) assert.deepStrictEqual(range, offsets[name])
-      }
-      offsets = next
-    }
   })
 })
 
