@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Arbitrary, Schema } from "effect"
+import { Schema } from "effect"
 import * as Offsets from "./Offsets.ts"
 
 describe("Offsets", () => {
