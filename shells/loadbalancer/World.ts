@@ -80,7 +80,7 @@ const server = `
 
 /** Sends a datagram from each source port, or makes a connection, and prints who answered, by port. */
 const asker = `
-  const [, protocol, host, first, count, length, payload] = process.argv
+  const [, protocol, host, first, count, length, payload, destination] = process.argv
   const answers = {}
   let left = Number(count)
   const done = (port, name) => {
@@ -89,13 +89,13 @@ const asker = `
   }
   const ask = (port) => {
     if (protocol === "tcp") {
-      const socket = require("net").connect({ host, port: 4000, localPort: port })
+      const socket = require("net").connect({ host, port: Number(destination), localPort: port })
       socket.on("data", (data) => done(port, String(data))).on("error", (error) => done(port, error.code))
       return
     }
     const socket = require("dgram").createSocket(host.includes(":") ? "udp6" : "udp4")
     let tries = 0
-    const send = () => tries++ < 10 ? socket.send(length.padEnd(Number(payload)), 4000, host) : done(port, "none")
+    const send = () => tries++ < 10 ? socket.send(length.padEnd(Number(payload)), Number(destination), host) : done(port, "none")
     const timer = setInterval(send, 300)
     socket.on("message", (data) => { clearInterval(timer); socket.close(); done(port, String(data)) })
     socket.bind(port, send)
@@ -110,6 +110,54 @@ export interface Ask {
   /** Bytes of the answer and of the question. */
   readonly length?: number
   readonly payload?: number
+  readonly port?: number
+}
+
+/** Sends a datagram from each of many ports every few milliseconds until a file is there; prints who answered how often. */
+const loader = `
+  const [, host, first, count, file] = process.argv
+  const flows = Array.from({ length: Number(count) }, (_, n) => {
+    const socket = require("dgram").createSocket(host.includes(":") ? "udp6" : "udp4")
+    const flow = { sent: 0, answers: {}, socket }
+    socket.on("message", (data) => flow.answers[data] = (flow.answers[data] ?? 0) + 1).bind(Number(first) + n)
+    return flow
+  })
+  const timer = setInterval(() => {
+    const isOver = require("fs").existsSync(file)
+    if (!isOver) return flows.forEach((flow) => flow.socket.send("1", 4000, host, () => flow.sent++))
+    clearInterval(timer)
+    setTimeout(() => {
+      console.log(JSON.stringify(flows.map(({ answers, sent }) => ({ answers, sent }))))
+      process.exit()
+    }, 500)
+  }, 5)`
+
+/** Sends ICMP errors about the answer to each port: destination, VIP, first port, number of ports, words of the header. */
+const complainer = `
+  const koffi = require("koffi")
+  const lib = koffi.load("libc.so.6")
+  const socket = lib.func("int socket(int, int, int)")(2, 3, 1)
+  const sendto = lib.func("long sendto(int, const uint8_t *, size_t, int, const uint8_t *, uint32_t)")
+  const [, vip, client, first, count, words] = process.argv
+  const bytes = (ip) => ip.split(".").map(Number)
+  for (let n = 0; n < Number(count); n++) {
+    const inner = Buffer.alloc(Number(words) * 4 + 8, 1)
+    inner.set([0x40 + Number(words), 0, 0, 100, 0, 0, 0, 0, 64, 17, 0, 0, ...bytes(vip), ...bytes(client)])
+    inner.writeUInt16BE(4000, Number(words) * 4)
+    inner.writeUInt16BE(Number(first) + n, Number(words) * 4 + 2)
+    const message = Buffer.concat([Buffer.from([3, 4, 0, 0, 0, 0, 5, 120]), inner])
+    let sum = 0
+    for (let i = 0; i < message.length; i += 2) sum += message.readUInt16BE(i)
+    while (sum > 0xffff) sum = (sum & 0xffff) + (sum >> 16)
+    message.writeUInt16BE(0xffff - sum, 2)
+    const address = Buffer.from([2, 0, 0, 0, ...bytes(vip), 0, 0, 0, 0, 0, 0, 0, 0])
+    if (sendto(socket, message, message.length, 0, address, 16) < 0) throw new Error("sendto")
+  }`
+
+/** What became of the datagrams of a port. */
+export interface Load {
+  readonly sent: number
+  readonly answers: { readonly [target: string]: number }
 }
 
 let counter = 0
@@ -154,15 +202,25 @@ export const make = (targets: number) =>
       yield* serve(path, String(n))
     }
     const nsp = yield* fakeNsp
-    const ask = ({ count, firstPort, host, length = 1, payload = 1, protocol }: Ask) =>
+    const ask = ({ count, firstPort, host, length = 1, payload = 1, port = 4_000, protocol }: Ask) =>
       Effect.map(
         sh(
           client,
-          `exec ${process.execPath} -e '${asker}' ${protocol} ${host} ${firstPort} ${count} ${length} ${payload}`
+          `exec ${process.execPath} -e '${asker}' ${protocol} ${host} ${firstPort} ${count} ${length} ${payload} ${port}`
         ),
         (text): { readonly [port: string]: string } => JSON.parse(text)
       )
-    return { client, balancer, targetPath: (n: number) => Namespace.named(`${prefix}-t${n}`), nsp, ask }
+    const load = (host: string, count: number, file: string) =>
+      Effect.map(
+        sh(client, `exec ${process.execPath} -e '${loader}' ${host} 20000 ${count} ${file}`),
+        (text): ReadonlyArray<Load> => JSON.parse(text)
+      )
+    const complain = (first: number, count: number, words: number) =>
+      sh(
+        client,
+        `exec ${process.execPath} -e '${complainer}' ${vips.v4} ${clientAddresses.v4} ${first} ${count} ${words}`
+      )
+    return { load, complain, client, balancer, targetPath: (n: number) => Namespace.named(`${prefix}-t${n}`), nsp, ask }
   })
 
 const quiet =

@@ -48,6 +48,11 @@ const components: { readonly [name: string]: Component } = {
     needs: "config",
     load: () => import("./Frontend.ts")
   },
+  loadbalancer: {
+    summary: "rules of nftables and routes of each conduit",
+    needs: "config",
+    load: () => import("./LoadBalancer.ts")
+  },
   proxy: {
     summary: "changes of links, addresses, rules and routes on a node",
     needs: "desired",
@@ -55,16 +60,18 @@ const components: { readonly [name: string]: Component } = {
   }
 }
 
-const list = Object.entries(components).map(([name, { summary }]) => `  ${name.padEnd(12)}${summary}`).join("\n")
+const list = Object.entries(components).map(([name, { summary }]) => `  ${name.padEnd(14)}${summary}`).join("\n")
 
 export const command = Tool.tool({
   name: "plan",
   summary: "Shows what a component would do, and changes nothing.",
   usage: `Usage: sluice plan frontend --config PATH [--env-file FILE]
+       sluice plan loadbalancer --config PATH [--targets FILE] [--env-file FILE]
        sluice plan proxy --desired FILE [--observed FILE] [--ip]
 
   --config    manifests: a YAML file or a folder of them
   --env-file  settings of the component, NAME=VALUE in each line; they go before those of the environment
+  --targets   targets of load balancers, a YAML list of { stream, identifier, ips } and where needed trench
   --desired   what is wanted, as JSON (the type Desired of core/proxy/Routes.ts)
   --observed  what there is, as JSON (the type Snapshot of core/net/Kernel.ts); "live", the default: this namespace
   --ip        prints lines of ip(8) instead of JSON
@@ -76,6 +83,7 @@ Exit code: 0 all can be served, 1 something is left out (on standard error), 2 w
   options: {
     config: { type: "string" },
     "env-file": { type: "string" },
+    targets: { type: "string" },
     desired: { type: "string" },
     observed: { type: "string" },
     ip: { type: "boolean" }

@@ -150,3 +150,30 @@ describe("sluice plan proxy", () => {
     assert.include(text.err, "lo is a physical link, not a bridge")
   })
 })
+
+describe("sluice plan loadbalancer", () => {
+  const plan = (targets: string) =>
+    withFile(targets, (file) => run("loadbalancer", "--config", manifests, "--targets", file))
+
+  it("prints rules that nft accepts, and changes nothing", async () => {
+    const { code, err, out } = await plan(`
+- { stream: stream-a, identifier: 1, ips: [172.16.1.4/24, "fd00::4/64"] }
+- { stream: stream-a, identifier: 7, ips: [172.16.1.5/24] }
+`)
+    assert.deepStrictEqual([code, err], [0, ""])
+    assert.match(out, /^# trench-a\/conduit-a: rules of nftables\ntable inet sluice-lb-conduit-a\.trench-a \{\}\n/)
+    assert.include(out, "ip -4 route replace default via 172.16.1.4 table 5001 proto 90")
+    assert.include(out, "ip -6 rule add priority 90 fwmark 5001 lookup 5001")
+    assert.include(out, "add element inet sluice-lb-conduit-a.trench-a hits-5000 { 5001, 5007 }")
+    execFileSync("unshare", ["--net", "nft", "-c", "-f", "-"], { input: `${out}\n` })
+  })
+
+  it("says which targets are left out, and what is wrong with the file", async () => {
+    const beyond = await plan("[{ stream: stream-a, identifier: 1000000, ips: [172.16.1.4] }]")
+    assert.strictEqual(beyond.code, 1)
+    assert.match(beyond.err, /target 1000000 of stream-a is left out/)
+    const bad = await plan("[{ stream: stream-a }]")
+    assert.strictEqual(bad.code, 1)
+    assert.match(bad.err, /--targets (.|\n)*identifier/)
+  })
+})
