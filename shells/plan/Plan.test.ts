@@ -151,10 +151,10 @@ describe("sluice plan proxy", () => {
   })
 })
 
-describe("sluice plan loadbalancer", () => {
-  const plan = (targets: string) =>
-    withFile(targets, (file) => run("loadbalancer", "--config", manifests, "--targets", file))
+const plan = (targets: string) =>
+  withFile(targets, (file) => run("loadbalancer", "--config", manifests, "--targets", file))
 
+describe("sluice plan loadbalancer", () => {
   it("prints rules that nft accepts, and changes nothing", async () => {
     const { code, err, out } = await plan(`
 - { stream: stream-a, identifier: 1, ips: [172.16.1.4/24, "fd00::4/64"] }
