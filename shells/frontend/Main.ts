@@ -4,7 +4,6 @@ import * as os from "node:os"
 import { Frontend, RouterId } from "../../core/frontend/index.ts"
 import * as Bird from "../bird/Bird.ts"
 import type { BirdError } from "../bird/Control.ts"
-import * as Client from "../grpc/Client.ts"
 import type { GrpcError } from "../grpc/Error.ts"
 import * as Health from "../grpc/Health.ts"
 import * as Metrics from "../metrics/Metrics.ts"
@@ -12,6 +11,7 @@ import { Netlink } from "../netlink/Netlink.ts"
 import type { NetlinkError } from "../netlink/NetlinkError.ts"
 import * as Process from "../runtime/Process.ts"
 import * as Runner from "../runtime/Runner.ts"
+import * as Identity from "../spiffe/Identity.ts"
 import * as Config from "./Config.ts"
 import * as Gauges from "./Gauges.ts"
 import * as Interpreter from "./Interpreter.ts"
@@ -46,8 +46,8 @@ export const start = (
     const netlink = yield* Netlink
     yield* health.register(Health.probes.readiness, ["NSPCli", "Egress"])
     const channel = { keepaliveMs: settings.keepaliveMs, maxBackoffMs: settings.maxBackoffMs, waitForReady: true }
-    const nsp = yield* Client.make({ target: settings.nspService, ...channel })
-    const balancer = yield* Client.make({ target: settings.lbSocket, ...channel })
+    const nsp = yield* Identity.client({ target: settings.nspService, ...channel })
+    const balancer = yield* Identity.client({ target: settings.lbSocket, ...channel })
     yield* health.track("NSPCli", nsp.ready)
 
     const { addresses } = yield* netlink.snapshot

@@ -140,15 +140,19 @@ export const serve = (address: string): Layer.Layer<Health, GrpcError.GrpcError>
       ))
   )
 
+type Dial = (options: Omit<Client.Options, "credentials">) => ReturnType<typeof Client.make>
+
 /** Asks a server once whether a service is SERVING. Fails with NOT_FOUND if it does not know the service. */
 export const check = (options: {
   readonly address: string
   readonly service: string
   /** For connection and answer together. Default: 1000 ms. */
   readonly timeoutMs?: number
+  /** Opens the channel. Default: in plain text. */
+  readonly dial?: Dial
 }): Effect.Effect<boolean, GrpcError.GrpcError> =>
   Effect.scoped(Effect.gen(function*() {
-    const client = yield* Client.make({
+    const client = yield* (options.dial ?? Client.make)({
       target: options.address,
       channelOptions: { "grpc.primary_user_agent": "meridio-grpc-health-probe" }
     })
@@ -165,10 +169,11 @@ export const selfProbe = (options: {
   readonly service: string
   readonly address: string
   readonly timeoutMs?: number
+  readonly dial?: Dial
 }): Effect.Effect<never, never, Health> =>
   Effect.gen(function*() {
     const health = yield* Health
-    const once = check({ address: options.address, service: "", timeoutMs: options.timeoutMs ?? 1000 })
+    const once = check({ ...options, service: "" })
     return yield* Effect.orElseSucceed(once, () => false).pipe(
       Effect.flatMap((serving) => health.set(options.service, serving)),
       Effect.andThen(Effect.sleep("5 seconds")),

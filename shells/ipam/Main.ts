@@ -2,12 +2,13 @@
 import { Effect, Stream } from "effect"
 import { Ipam, type Model, Notices } from "../../core/ipam/index.ts"
 import { ConfigurationManagerDefinition } from "../../proto/gen/api/nsp/v1/configurationmanager.ts"
-import * as Client from "../grpc/Client.ts"
+import type * as Client from "../grpc/Client.ts"
 import * as Health from "../grpc/Health.ts"
 import * as Server from "../grpc/Server.ts"
 import * as Process from "../runtime/Process.ts"
 import * as Replies from "../runtime/Replies.ts"
 import * as Runner from "../runtime/Runner.ts"
+import * as Identity from "../spiffe/Identity.ts"
 import * as Config from "./Config.ts"
 import * as Interpreter from "./Interpreter.ts"
 import * as Service from "./Service.ts"
@@ -21,7 +22,7 @@ const main = (values: Config.Values) =>
     yield* health.register(Health.probes.startup)
     yield* health.register(Health.probes.readiness)
     yield* health.register(Health.probes.liveness, ["IPAM"])
-    const nsp = yield* Client.make({
+    const nsp = yield* Identity.client({
       target: values.nspService,
       keepaliveMs: values.keepaliveMs,
       maxBackoffMs: values.maxBackoffMs,
@@ -40,9 +41,15 @@ const main = (values: Config.Values) =>
     yield* Effect.forkScoped(watchConduits(nsp, values.trench, ipam.send))
     const server = yield* Server.serve({
       address: `:${values.port}`,
-      services: [Service.make(ipam.send, replies), Health.service(health)]
+      services: [Service.make(ipam.send, replies), Health.service(health)],
+      ...(yield* Identity.credentials)
     })
-    const own = { service: "IPAM", address: `localhost:${server.port}`, timeoutMs: values.probeTimeoutMs }
+    const own = {
+      service: "IPAM",
+      address: `localhost:${server.port}`,
+      timeoutMs: values.probeTimeoutMs,
+      dial: Identity.client
+    }
     yield* Effect.forkScoped(Health.selfProbe(own))
     yield* Effect.logInfo("Serving", { address: server.target })
 

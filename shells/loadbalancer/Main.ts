@@ -5,7 +5,6 @@ import * as os from "node:os"
 import { join } from "node:path"
 import { LoadBalancer } from "../../core/loadbalancer/index.ts"
 import { Ip } from "../../core/net/index.ts"
-import * as Client from "../grpc/Client.ts"
 import type { GrpcError } from "../grpc/Error.ts"
 import * as Health from "../grpc/Health.ts"
 import * as Server from "../grpc/Server.ts"
@@ -16,6 +15,7 @@ import * as Forwarding from "../proxy/Forwarding.ts"
 import * as Process from "../runtime/Process.ts"
 import * as Runner from "../runtime/Runner.ts"
 import * as Endpoint from "../sdk/Endpoint.ts"
+import * as Identity from "../spiffe/Identity.ts"
 import * as Availability from "./Availability.ts"
 import * as Config from "./Config.ts"
 import * as Gauges from "./Gauges.ts"
@@ -41,7 +41,7 @@ export const start = (
     yield* health.register(Health.probes.startup)
     yield* health.register(Health.probes.readiness, ["NSPCli", "NSMEndpoint", "Egress", "Stream", "Flow"])
     yield* health.register(Health.probes.liveness, ["NSMEndpoint"])
-    const nsp = yield* Client.make({
+    const nsp = yield* Identity.client({
       target: settings.nspService,
       keepaliveMs: settings.keepaliveMs,
       maxBackoffMs: settings.maxBackoffMs,
@@ -59,7 +59,12 @@ export const start = (
             close: () => Effect.void
           })
           yield* Effect.logInfo("Serving proxies", { networkService: settings.serviceName })
-          const probe = { service: "NSMEndpoint", address: `unix://${socket}`, timeoutMs: settings.probeTimeoutMs }
+          const probe = {
+            service: "NSMEndpoint",
+            address: `unix://${socket}`,
+            timeoutMs: settings.probeTimeoutMs,
+            dial: Identity.client
+          }
           yield* Effect.forkScoped(Health.selfProbe(probe))
           yield* Effect.addFinalizer(() => health.set("NSMEndpoint", false))
         }).pipe(Effect.provideService(Health.Health, health))
@@ -89,7 +94,8 @@ export const start = (
     ))
     yield* Server.serve({
       address: settings.socket,
-      services: [Availability.service(hostname, changes(LoadBalancer.isAvailable))]
+      services: [Availability.service(hostname, changes(LoadBalancer.isAvailable))],
+      ...(yield* Identity.credentials)
     })
     const conduit = { trench: settings.trench, conduit: settings.conduit }
     yield* Effect.forkScoped(Sources.follow(nsp, conduit, running.send))

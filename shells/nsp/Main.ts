@@ -2,6 +2,7 @@
 import { Effect } from "effect"
 import * as Health from "../grpc/Health.ts"
 import * as Process from "../runtime/Process.ts"
+import * as Identity from "../spiffe/Identity.ts"
 import { settings, validate } from "./Config.ts"
 import * as Service from "./Service.ts"
 
@@ -20,7 +21,9 @@ export const command = Process.program({
       const { port } = yield* Service.start(settings)
       yield* Effect.logInfo("Listening", { port })
       const address = `localhost:${port}`
-      yield* Effect.forkScoped(Health.selfProbe({ service: "NSP", address, timeoutMs: settings.probeTimeoutMs }))
+      yield* Effect.forkScoped(
+        Health.selfProbe({ service: "NSP", address, timeoutMs: settings.probeTimeoutMs, dial: Identity.client })
+      )
       yield* Process.shutdownRequested
     })
 })

@@ -12,6 +12,7 @@ import * as Server from "../grpc/Server.ts"
 import * as Kubernetes from "../kubernetes/Kubernetes.ts"
 import * as Replies from "../runtime/Replies.ts"
 import * as Runner from "../runtime/Runner.ts"
+import * as Identity from "../spiffe/Identity.ts"
 import type { Config } from "./Config.ts"
 import * as ConfigMaps from "./ConfigMaps.ts"
 import * as Interpreter from "./Interpreter.ts"
@@ -30,7 +31,8 @@ export const start = (settings: Config) =>
     const configurations = yield* follow(settings)
     return yield* Server.serve({
       address: `:${settings.port}`,
-      services: [configurationManager(configurations), targetRegistry(registry), Health.service(health)]
+      services: [configurationManager(configurations), targetRegistry(registry), Health.service(health)],
+      ...(yield* Identity.credentials)
     })
   })
 

@@ -5,7 +5,7 @@ import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { Proxy, type Targets } from "../../core/proxy/index.ts"
 import { ConfigurationManagerDefinition } from "../../proto/gen/api/nsp/v1/configurationmanager.ts"
-import * as Client from "../grpc/Client.ts"
+import type * as Client from "../grpc/Client.ts"
 import * as Health from "../grpc/Health.ts"
 import { Netlink } from "../netlink/Netlink.ts"
 import * as Wire from "../nsp/Wire.ts"
@@ -14,6 +14,7 @@ import * as Replies from "../runtime/Replies.ts"
 import * as Runner from "../runtime/Runner.ts"
 import { NsmClient } from "../sdk/Client.ts"
 import * as Endpoint from "../sdk/Endpoint.ts"
+import * as Identity from "../spiffe/Identity.ts"
 import * as Config from "./Config.ts"
 import * as Forwarding from "./Forwarding.ts"
 import * as Interpreter from "./Interpreter.ts"
@@ -34,8 +35,8 @@ export const run = (settings: Config.Settings) =>
     yield* Forwarding.enable(Config.families(settings))
 
     const channel = { keepaliveMs: settings.keepaliveMs, maxBackoffMs: settings.maxBackoffMs, waitForReady: true }
-    const ipam = yield* Client.make({ ...channel, target: settings.ipamService })
-    const nsp = yield* Client.make({ ...channel, target: Config.nspTarget(settings) })
+    const ipam = yield* Identity.client({ ...channel, target: settings.ipamService })
+    const nsp = yield* Identity.client({ ...channel, target: Config.nspTarget(settings) })
     yield* health.track("IPAMCli", ipam.ready)
     yield* health.track("NSPCli", nsp.ready)
 
@@ -51,7 +52,12 @@ export const run = (settings: Config.Settings) =>
         Effect.gen(function*() {
           yield* Endpoint.serve(endpointOptions(settings, socket), handler)
           yield* Effect.logInfo("Serving targets", { networkService: settings.serviceName })
-          const probe = { service: "NSMEndpoint", address: `unix://${socket}`, timeoutMs: settings.probeTimeoutMs }
+          const probe = {
+            service: "NSMEndpoint",
+            address: `unix://${socket}`,
+            timeoutMs: settings.probeTimeoutMs,
+            dial: Identity.client
+          }
           yield* Effect.forkScoped(Health.selfProbe(probe))
           yield* Effect.addFinalizer(() => health.set("NSMEndpoint", false))
         }).pipe(Effect.provideService(Health.Health, health))

@@ -8,7 +8,7 @@ import type { Target } from "../../core/config/index.ts"
 import type { Ambassador, Model } from "../../core/tapa/index.ts"
 import { ConfigurationManagerDefinition } from "../../proto/gen/api/nsp/v1/configurationmanager.ts"
 import { TargetRegistryDefinition } from "../../proto/gen/api/nsp/v1/targetregistry.ts"
-import * as Client from "../grpc/Client.ts"
+import type * as Client from "../grpc/Client.ts"
 import * as GrpcError from "../grpc/Error.ts"
 import * as TargetWire from "../nsp/TargetWire.ts"
 import * as Wire from "../nsp/Wire.ts"
@@ -16,6 +16,7 @@ import type * as Replies from "../runtime/Replies.ts"
 import type { Perform } from "../runtime/Runner.ts"
 import { NsmClient } from "../sdk/Client.ts"
 import type { NsmError } from "../sdk/Error.ts"
+import * as Identity from "../spiffe/Identity.ts"
 import * as Config from "./Config.ts"
 
 type Command = Ambassador.Command
@@ -30,7 +31,7 @@ export const make = (
     const nsm = yield* NsmClient
     const channels = yield* RcMap.make({
       lookup: (trench: string) =>
-        Client.make({
+        Identity.client({
           target: Config.nspTarget(settings, trench),
           maxBackoffMs: settings.maxBackoffMs,
           waitForReady: true
