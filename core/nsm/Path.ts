@@ -72,9 +72,9 @@ export interface Proof {
 export const sign = (connection: Model.Connection, index: number, proof: Proof): Model.Connection =>
   change(connection, index, proof)
 
-/** How long the segment at `index` can be counted on, where no token says it. */
+/** How long the segment at `index` can be counted on, where no token of an identity says it. */
 export const last = (connection: Model.Connection, index: number, expiresAt: Millis): Model.Connection =>
-  (connection.path.segments[index]?.token ?? "") === "" ? change(connection, index, { expiresAt }) : connection
+  connection.path.segments[index]?.identity === undefined ? change(connection, index, { expiresAt }) : connection
 
 /** The connection without what anybody proved: in plain text nothing is believed, and nothing expires by a token. */
 export const unsigned = (connection: Model.Connection): Model.Connection =>

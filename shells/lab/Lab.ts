@@ -9,6 +9,7 @@ import * as path from "node:path"
 import type { Deployment } from "../../core/config/Deployment.ts"
 import { eventually, type NotInTime } from "./Eventually.ts"
 import * as Host from "./Host.ts"
+import * as Identities from "./Identities.ts"
 import * as Pods from "./Pods.ts"
 import type { Program } from "./Program.ts"
 import * as RouterBird from "./RouterBird.ts"
@@ -22,6 +23,8 @@ export interface Options extends Topology.Size {
   /** The manifests as text, one file; the lab changes its own copy. */
   readonly manifests: string
   readonly gateway: "bird" | "frr"
+  /** Each pod has a SPIFFE identity, and programs speak mutual TLS. */
+  readonly nsmTls: boolean
   /** Leaves the folder with logs and recordings behind. */
   readonly keep: boolean
 }
@@ -58,7 +61,7 @@ const sweep: Effect.Effect<void> = Effect.andThen(
 /** Starts everything; the targets have not opened a stream yet. */
 export const start = (
   options: Options
-): Effect.Effect<Lab, Host.HostError | Topology.LayoutError, Scope.Scope> =>
+): Effect.Effect<Lab, Host.HostError | Topology.LayoutError | NotInTime, Scope.Scope> =>
   Effect.gen(function*() {
     const layouts = yield* Effect.forEach(
       options.deployments,
@@ -73,7 +76,8 @@ export const start = (
 
     const pods = yield* Pods.make(prefix)
     const nsmSocket = path.join(folder, "nsm.sock")
-    const nsm = yield* Trench.launcher({ folder }, [])(pods.hub, "nsmgr", "nsmgr", {
+    const agents = options.nsmTls ? yield* Identities.start(folder, pods.hub, layouts) : undefined
+    const nsm = yield* Trench.launcher({ folder, agents }, [])(pods.hub, "nsmgr", "nsmgr", {
       NSM_NAME: "nsmgr",
       NSM_LISTEN_ON: `unix://${nsmSocket}`,
       NSM_STATE_PATH: path.join(folder, "nsm-state"),
@@ -82,7 +86,7 @@ export const start = (
     const startRouter = options.gateway === "bird" ? RouterBird.start : RouterFrr.start
     const trenches = yield* Effect.forEach(
       layouts,
-      (layout) => Trench.start({ pods, folder, manifests, nsmSocket, startRouter }, layout)
+      (layout) => Trench.start({ pods, folder, agents, manifests, nsmSocket, startRouter }, layout)
     )
     return { folder, manifestFile, pods, nsm, trenches }
   })

@@ -8,7 +8,7 @@ import * as Check from "./checks/Check.ts"
 import { command } from "./Main.ts"
 import * as Options from "./Options.ts"
 
-const defaults = { targets: "4", nodes: "2", gateway: "bird", check: false, keep: false }
+const defaults = { targets: "4", nodes: "2", gateway: "bird", nsmTls: false, check: false, keep: false }
 
 /** Runs the command and gives its exit code and what it said on stderr. */
 const said = async (...argv: ReadonlyArray<string>): Promise<{ code: number; err: string }> => {
@@ -21,7 +21,7 @@ describe("sluice lab", () => {
   it("has defaults", () => {
     assert.deepStrictEqual(
       Options.read(defaults, []),
-      Result.succeed({ targets: 4, nodes: 2, gateway: "bird", check: false, keep: false })
+      Result.succeed({ targets: 4, nodes: 2, gateway: "bird", nsmTls: false, check: false, keep: false })
     )
   })
 

@@ -4,7 +4,8 @@ import * as fs from "node:fs"
 import * as path from "node:path"
 import type { Arguments } from "../runtime/Tool.ts"
 
-export const usage = `Usage: sluice lab [--config PATH] [--targets N] [--nodes N] [--gateway bird|frr] [--keep]
+export const usage =
+  `Usage: sluice lab [--config PATH] [--targets N] [--nodes N] [--gateway bird|frr] [--nsm-tls] [--keep]
        sluice lab --check [--report FILE] [...]
 
   --config   a YAML file, or a folder of them, with meridio.nordix.org/v1 or v1alpha1 objects
@@ -12,6 +13,7 @@ export const usage = `Usage: sluice lab [--config PATH] [--targets N] [--nodes N
   --targets  how many targets each trench has, 1 to 100 (default: 4)
   --nodes    how many nodes the targets are spread over, 1 to 16; each has a proxy per conduit (default: 2)
   --gateway  the router daemon outside, bird or frr (default: bird)
+  --nsm-tls  gives each pod a SPIFFE identity: mutual TLS, tokens and descriptors as in a cluster (default: plain text)
   --check    runs the scenarios, prints a line for each and ends
   --report   writes their results to a file as JSON
   --keep     leaves the folder with logs and recordings behind
@@ -23,6 +25,7 @@ export const options = {
   targets: { type: "string", default: "4" },
   nodes: { type: "string", default: "2" },
   gateway: { type: "string", default: "bird" },
+  "nsm-tls": { type: "boolean", default: false },
   check: { type: "boolean", default: false },
   report: { type: "string" },
   keep: { type: "boolean", default: false }
@@ -33,6 +36,7 @@ export interface Settings {
   readonly targets: number
   readonly nodes: number
   readonly gateway: "bird" | "frr"
+  readonly nsmTls: boolean
   readonly check: boolean
   readonly report?: string
   readonly keep: boolean
@@ -60,6 +64,7 @@ export const read = (
     targets,
     nodes,
     gateway,
+    nsmTls: given["nsm-tls"] === true,
     check: given["check"] === true,
     keep: given["keep"] === true,
     ...(typeof config === "string" ? { config } : {}),

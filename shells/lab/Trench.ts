@@ -6,6 +6,7 @@ import { Effect, type Scope } from "effect"
 import * as fs from "node:fs"
 import * as path from "node:path"
 import * as Host from "./Host.ts"
+import type * as Identities from "./Identities.ts"
 import * as Pods from "./Pods.ts"
 import * as Program from "./Program.ts"
 import type * as Router from "./Router.ts"
@@ -39,6 +40,8 @@ export interface Ground {
   readonly pods: Pods.Pods
   /** Sockets, databases, logs, recordings, manifests. */
   readonly folder: string
+  /** Where pods get their identities; undefined for plain text. */
+  readonly agents: Identities.Agents | undefined
   /** The folder of manifests that the NSPs watch. */
   readonly manifests: string
   readonly nsmSocket: string
@@ -214,7 +217,7 @@ const [, sluice = "sluice"] = process.argv
 
 /** Starts `sluice` programs in pods that know each other by name. */
 export const launcher =
-  (ground: Pick<Ground, "folder">, hosts: ReadonlyArray<string>): Run => (pod, command, name, env) =>
+  (ground: Pick<Ground, "folder" | "agents">, hosts: ReadonlyArray<string>): Run => (pod, command, name, env) =>
     Effect.suspend(() => {
       const hostsFile = path.join(ground.folder, `${name}.hosts`)
       fs.writeFileSync(
@@ -231,6 +234,9 @@ export const launcher =
           NODE_COMPILE_CACHE: path.join(ground.folder, "compiled"),
           // What a killed program leaves in its temporary folder goes with the lab's.
           TMPDIR: ground.folder,
+          ...(ground.agents === undefined
+            ? {}
+            : { SPIFFE_ENDPOINT_SOCKET: `unix://${ground.agents.socket(pod.name)}` }),
           SLUICE_RECORD: path.join(ground.folder, "recordings", name),
           ...env
         }
