@@ -51,8 +51,8 @@ const spread = (protocol: "tcp" | "udp", family: Ip.Family): Check.Check => ({
   run: (_lab, trench) =>
     Effect.gen(function*() {
       const seen: Array<string> = []
-      // A static gateway sends as soon as its link is up; only an announcement tells that the way to the targets stands.
-      if (Check.announcedVips(trench).length === 0) yield* Check.allRight(trench, 30_000)
+      // A VIP is announced once there is a way to one target, and a static gateway sends as soon as its link is up.
+      yield* Check.allRight(trench, 30_000)
       for (const service of Check.servicesOf(trench, protocol, family)) {
         const answer = yield* Check.send(trench, service, Check.sampleSize(trench.targets.length))
         const complaint = Check.unevenness(answer, Check.names(trench))
