@@ -78,18 +78,30 @@ export const peers = (layout: Layout): ReadonlyArray<Peer> =>
     })
   )
 
-const Route = Schema.Struct({ dst: Schema.String })
+const Route = Schema.Struct({ dst: Schema.String, nexthops: Schema.optionalKey(Schema.Array(Schema.Unknown)) })
 const Routes = Schema.fromJsonString(Schema.Array(Route))
 
 /** The VIP routes in the gateway's own kernel table, as prefixes. */
 export const learned = (pod: Pods.Pod): Effect.Effect<ReadonlyArray<Cidr.Cidr>, Host.HostError> =>
+  Effect.map(routes(pod), (found) => found.map(({ prefix }) => prefix))
+
+/** The VIP routes with the number of frontends that they are spread over. */
+export const routes = (
+  pod: Pods.Pod
+): Effect.Effect<ReadonlyArray<{ readonly prefix: Cidr.Cidr; readonly hops: number }>, Host.HostError> =>
   Effect.forEach(
     ["-4", "-6"],
     (family) =>
       Host.run(["ip", "-n", pod.namespace, "-j", family, "route", "show"]).pipe(
         Effect.flatMap((json) => Effect.orDie(Schema.decodeEffect(Routes)(json === "" ? "[]" : json)))
       )
-  ).pipe(Effect.map((tables) => tables.flat().flatMap(({ dst }) => hostOrPrefix(dst))))
+  ).pipe(
+    Effect.map((tables) =>
+      tables.flat().flatMap(({ dst, nexthops }) =>
+        hostOrPrefix(dst).map((prefix) => ({ prefix, hops: nexthops?.length ?? 1 }))
+      )
+    )
+  )
 
 const hostOrPrefix = (text: string): ReadonlyArray<Cidr.Cidr> => {
   const cidr = Cidr.parse(text.includes("/") ? text : `${text}/${text.includes(":") ? 128 : 32}`)

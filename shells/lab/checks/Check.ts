@@ -3,7 +3,7 @@ import { Effect, Schema } from "effect"
 import * as Cidr from "../../../core/net/Cidr.ts"
 import type * as Ip from "../../../core/net/Ip.ts"
 import { eventually, type NotInTime } from "../Eventually.ts"
-import type { HostError } from "../Host.ts"
+import * as Host from "../Host.ts"
 import type { Lab } from "../Lab.ts"
 import * as Router from "../Router.ts"
 import type { Service } from "../Topology.ts"
@@ -17,7 +17,7 @@ export class CheckFailed extends Schema.TaggedError<CheckFailed>()("CheckFailed"
   }
 }
 
-export type Failure = CheckFailed | HostError | NotInTime
+export type Failure = CheckFailed | Host.HostError | NotInTime
 
 export interface Check {
   readonly name: string
@@ -139,11 +139,43 @@ export const sessionsDown = (trench: Trench): Effect.Effect<string | undefined> 
     }
   })
 
-/** Waits until the sessions are up, the VIPs announced and every service is right. */
+/** Complains unless every load balancer has a link to every proxy of its conduits. */
+export const linksMissing = ({ frontends, layout }: Trench): Effect.Effect<string | undefined> =>
+  Effect.map(
+    Effect.forEach(frontends, ({ layout: { conduits, name }, pod }) =>
+      Effect.map(
+        Effect.orElseSucceed(Host.run(["ip", "-n", pod.namespace, "-d", "link", "show"]), () => ""),
+        (links) =>
+          layout.proxies
+            .filter(({ conduit }) => conduits.includes(conduit))
+            .filter((proxy) =>
+              !links.includes(`/${proxy.name}-${proxy.conduit}.${layout.trench}.${layout.namespace}-${name}\n`)
+            )
+            .map((proxy) => `${name} has no link to ${proxy.name}`)
+      )),
+    (missing) => missing.flat()[0]
+  )
+
+/** Complains unless the gateway spreads each announced VIP over every frontend. */
+const hopsMissing = (trench: Trench): Effect.Effect<string | undefined> =>
+  Effect.match(Router.routes(trench.gateway), {
+    onFailure: (error) => error.message,
+    onSuccess: (routes) => {
+      const bgp = Router.peers(trench.layout).filter(({ protocol }) => protocol === "bgp")
+      const short = announcedVips(trench).find((vip) => {
+        const wanted = new Set(bgp.filter(({ vips }) => vips.includes(vip)).map(({ frontend }) => frontend)).size
+        return routes.every(({ hops, prefix }) => prefix !== vip || hops < wanted)
+      })
+      return short === undefined ? undefined : `some frontend does not announce ${short}`
+    }
+  })
+
+/** Waits until the sessions are up, the VIPs announced by all, all links there, and every service is right. */
 export const allRight = (trench: Trench, withinMs: number): Effect.Effect<Answer | undefined, NotInTime> =>
   Effect.gen(function*() {
     yield* eventually(sessionsDown(trench), withinMs)
-    yield* eventually(announcement(trench, announcedVips(trench), "all"), withinMs)
+    yield* eventually(linksMissing(trench), withinMs)
+    yield* eventually(hopsMissing(trench), withinMs)
     const service = anyService(trench)
     return service === undefined ? undefined : yield* served(trench, service, names(trench), withinMs)
   })

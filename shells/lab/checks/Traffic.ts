@@ -51,7 +51,7 @@ const spread = (protocol: "tcp" | "udp", family: Ip.Family): Check.Check => ({
   run: (_lab, trench) =>
     Effect.gen(function*() {
       const seen: Array<string> = []
-      // A VIP is announced once there is a way to one target, and a static gateway sends as soon as its link is up.
+      // A VIP is announced once some frontend has a way to some target; a static gateway sends even before.
       yield* Check.allRight(trench, 30_000)
       for (const service of Check.servicesOf(trench, protocol, family)) {
         const answer = yield* Check.send(trench, service, Check.sampleSize(trench.targets.length))
