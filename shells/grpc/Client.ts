@@ -175,6 +175,7 @@ const callOn = (channel: grpc.Client, client: Options): Client["call"] => {
       prepare(channel, client, definition, method, options),
       (prepared) =>
         Effect.callback<unknown, GrpcError.GrpcError>((resume) => {
+          if (isShutDown(channel)) return resume(Effect.fail(closed(client.target)))
           const { path, serialize, deserialize } = prepared
           const running = channel.makeUnaryRequest(
             path,
@@ -214,12 +215,17 @@ const streamOn = (channel: grpc.Client, client: Options): Client["stream"] => {
     const opened = Effect.flatMap(
       prepare(channel, client, definition, method, options),
       (prepared) =>
-        Effect.acquireRelease(Effect.sync(() => start(prepared)), (call) =>
-          Effect.sync(() => {
-            // Cancelling emits an error when nobody listens any more, which would end the process.
-            call.on("error", () => undefined)
-            call.cancel()
-          }))
+        Effect.acquireRelease(
+          Effect.suspend(() =>
+            isShutDown(channel) ? Effect.fail(closed(client.target)) : Effect.succeed(start(prepared))
+          ),
+          (call) =>
+            Effect.sync(() => {
+              // Cancelling emits an error when nobody listens any more, which would end the process.
+              call.on("error", () => undefined)
+              call.cancel()
+            })
+        )
     )
     return Stream.unwrap(Effect.map(opened, (call) =>
       NodeStream.fromReadable<unknown, GrpcError.GrpcError>({
@@ -230,6 +236,13 @@ const streamOn = (channel: grpc.Client, client: Options): Client["stream"] => {
   }
   return stream
 }
+
+/** grpc-js throws when a closed channel is used. */
+const isShutDown = (channel: grpc.Client): boolean =>
+  channel.getChannel().getConnectivityState(false) === grpc.connectivityState.SHUTDOWN
+
+const closed = (target: string): GrpcError.GrpcError =>
+  GrpcError.error("Unavailable", `the channel to ${target} is closed`)
 
 const idleMs = 3000
 

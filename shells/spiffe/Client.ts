@@ -37,7 +37,8 @@ export const make = (
 ): Effect.Effect<SpiffeClient, GrpcError.GrpcError | Spiffe.SpiffeError, Spiffe.Spiffe | Scope.Scope> =>
   Effect.gen(function*() {
     const spiffe = yield* Spiffe.Spiffe
-    const scope = yield* Effect.scope
+    // Channels that come later must not close before what was built on the first: finalizers run in reverse order.
+    const scope = yield* Scope.fork(yield* Effect.scope)
     const open = (svid: Svid.Svid) => openChannel(options, svid, scope)
     const first = yield* spiffe.current
     const newest = yield* SubscriptionRef.make(yield* open(first))
@@ -114,7 +115,9 @@ const closeIfDone = ({ scope, use }: Channel): Effect.Effect<void> =>
 /** Holds the newest channel open while it is used. */
 const borrow = (newest: Newest): Effect.Effect<Client.Client, never, Scope.Scope> =>
   Effect.acquireRelease(
-    Effect.map(SubscriptionRef.get(newest), (channel) => {
+    // In one go, lest the channel is closed between the look and the count.
+    Effect.sync(() => {
+      const channel = SubscriptionRef.getUnsafe(newest)
       channel.use.calls++
       return channel
     }),

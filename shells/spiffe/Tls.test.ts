@@ -249,6 +249,32 @@ it.live("after a rotation new calls use the new SVID while old ones go on, on bo
     assert.strictEqual(yield* open, 1)
   }))
 
+it.live("what was built on a client can still say goodbye after a rotation; later calls fail and break nothing", () =>
+  Effect.gen(function*() {
+    const at = yield* folder
+    const serials = yield* Queue.unbounded<string>()
+    const server = yield* being(svidOf(bob, home, [home]))
+    const client = yield* being(svidOf(alice, home, [home]))
+    const address = `unix://${at}/bob.sock`
+    yield* serve(server.spiffe, address, ({ certificate }) => Queue.offer(serials, certificate.serialNumber))
+    const goodbyes = yield* Queue.unbounded<boolean>()
+    const late = yield* Effect.scoped(Effect.gen(function*() {
+      const connection = yield* clientOf(client.spiffe, { target: address, maxTokenLifetimeMs: hour })
+      yield* Effect.addFinalizer(() =>
+        Effect.flatMap(Effect.exit(check(connection)), (exit) => Queue.offer(goodbyes, exit._tag === "Success"))
+      )
+      const next = svidOf(alice, home, [home])
+      yield* client.become(next)
+      yield* Effect.repeat(check(connection), {
+        until: () => Effect.map(Queue.take(serials), (serial) => serial === serialOf(next)),
+        times: 1000
+      })
+      return connection
+    }))
+    assert.isTrue(yield* Queue.take(goodbyes))
+    assert.strictEqual((yield* Effect.flip(check(late))).code, GrpcError.Code.Unavailable)
+  }))
+
 it.live("a handler in plain text does not know its caller", () =>
   Effect.gen(function*() {
     const at = yield* folder
