@@ -9,7 +9,8 @@ const benches: Record<string, () => Promise<Bench>> = {
   ipam: async () => (await import("./Ipam.ts")).bench,
   nsp: async () => (await import("./Nsp.ts")).bench,
   proxy: async () => (await import("./Proxy.ts")).bench,
-  runner: async () => (await import("./Runner.ts")).bench
+  runner: async () => (await import("./Runner.ts")).bench,
+  tapa: async () => (await import("./Tapa.ts")).bench
 }
 
 const usage = `usage: npm run bench -- NAME [--json FILE]\nNAME is one of: ${Object.keys(benches).join(", ")}\n`

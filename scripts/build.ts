@@ -5,29 +5,18 @@
  */
 import { execFileSync } from "node:child_process"
 import { chmod, copyFile, readdir, rm, stat } from "node:fs/promises"
-import { build } from "rolldown"
+import { bundle } from "./bundle.ts"
 
 const started = Date.now()
 await rm("dist", { recursive: true, force: true })
 execFileSync("buf", ["generate"], { stdio: "inherit" })
 
-await build({
-  input: {
-    sluice: "shells/cli/Main.ts",
-    // Plain scripts that the lab starts as processes of their own; they lie beside the chunk that starts them.
-    "chunks/TargetApp": "shells/lab/TargetApp.ts",
-    "chunks/TrafficClient": "shells/lab/TrafficClient.ts"
-  },
-  platform: "node",
-  external: ["koffi", "netlink"],
-  output: {
-    dir: "dist",
-    format: "esm",
-    minify: true,
-    entryFileNames: "[name].mjs",
-    chunkFileNames: "chunks/[name]-[hash].mjs"
-  }
-})
+await bundle({
+  sluice: "shells/cli/Main.ts",
+  // Plain scripts that the lab starts as processes of their own; they lie beside the chunk that starts them.
+  "chunks/TargetApp": "shells/lab/TargetApp.ts",
+  "chunks/TrafficClient": "shells/lab/TrafficClient.ts"
+}, "dist")
 await chmod("dist/sluice.mjs", 0o755)
 await copyFile("shells/lab/default-trench.yaml", "dist/chunks/default-trench.yaml")
 
