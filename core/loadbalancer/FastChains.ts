@@ -4,7 +4,6 @@
  * way, which gives the same target.
  */
 import type * as Config from "../config/Model.ts"
-import type * as Cidr from "../net/Cidr.ts"
 import * as Ip from "../net/Ip.ts"
 import * as Flows from "./Flows.ts"
 import type { FastPath, Stream } from "./Model.ts"
@@ -18,7 +17,6 @@ export interface Given {
   readonly streams: ReadonlyArray<Stream>
   readonly families: ReadonlyArray<{
     readonly w: Words
-    readonly vips: ReadonlyArray<Cidr.Cidr>
     readonly flows: Flows.Flows
   }>
 }
@@ -29,13 +27,12 @@ export const hopsOf = (n: "4" | "6"): string => `hops${n}`
 /** The objects of the table besides the slots and the counters of flows. */
 export const objects = ({ families, path, portNats, streams }: Given): ReadonlyArray<Object> => [
   liveMap("links", "type mark : iface_index", path.hops.map(({ link, mark }) => [String(mark), `"${link}"`])),
-  ...families.flatMap(({ flows, vips, w }) => {
+  ...families.flatMap(({ flows, w }) => {
     const { address, family, ip, n } = w
     const hops = path.hops.filter((hop) => Ip.family(hop.ip) === family)
     const natted = PortNat.elements(portNats, family)
     const { chains, maps } = Flows.transport(w, flows, `target${n}`)
     return [
-      set(`vips${n}`, `type ${address}; flags interval`, vips),
       ...natted.length === 0 ? [] : [
         set(`natted${n}`, `type ${address} . inet_proto . inet_service; flags interval`, natted)
       ],
@@ -59,6 +56,7 @@ export const objects = ({ families, path, portNats, streams }: Given): ReadonlyA
     "meta pkttype != host return",
     // The general way tells the sender the MTU.
     ...path.longest === undefined ? [] : [`meta length > ${path.longest} return`],
-    ...families.map(({ w }) => `${w.ip} daddr @vips${w.n} ${w.plain} goto flows${w.n}`)
+    // Whether it is for a VIP is found with the flow.
+    ...families.map(({ w }) => `${w.plain} goto flows${w.n}`)
   ])
 ]
