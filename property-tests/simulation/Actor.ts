@@ -1,0 +1,126 @@
+/** Gives a machine life in a simulated process, as `shells/runtime/Runner.ts` does in a real one. */
+import type * as Machine from "../../core/Machine.ts"
+import type { Life, World } from "./World.ts"
+
+/** What ends a command that is under way; a command without one is over at once. */
+export type Stop = (() => void) | void
+
+export type Perform<Event, Command> = (command: Command, send: (event: Event) => void) => Stop
+
+/** A machine at work. */
+export interface Actor<State, Event> {
+  readonly send: (event: Event) => void
+  readonly current: () => State
+  /** Hears of every new state until its own end; the result ends it. */
+  readonly follow: (listener: (state: State) => void) => () => void
+}
+
+/** What looks at every step of every machine: coverage, properties, traces. */
+export type Observe = (
+  life: Life,
+  machine: string,
+  event: Machine.Tagged,
+  state: unknown,
+  commands: ReadonlyArray<Machine.Tagged>
+) => void
+
+/** So many steps of one machine in one instant are a loop. */
+export const loopLimit = 5_000
+
+/** Starts a machine; it ends with the life. */
+export const start = <Input, State, Event extends Machine.Tagged, Command extends Machine.Tagged>(
+  world: World,
+  life: Life,
+  observe: Observe,
+  machine: Machine.Machine<Input, State, Event, Command>,
+  input: Input,
+  perform: Perform<Event, Command>,
+  keyOf: (command: Command) => string | number | undefined = callOf
+): Actor<State, Event> => {
+  const inbox: Array<Event | Machine.Woken> = []
+  const running = new Map<string | number, () => void>()
+  const listeners = new Set<(state: State) => void>()
+  let isBusy = true
+  let armedAt: number | undefined
+  let instant = -1
+  let count = 0
+
+  const begin = (command: Command): void => {
+    const key = keyOf(command)
+    if (command._tag === "Cancel") {
+      if (key !== undefined) {
+        running.get(key)?.()
+        running.delete(key)
+      }
+      return
+    }
+    if (key !== undefined) {
+      running.get(key)?.()
+      running.delete(key)
+    }
+    const stop = perform(command, send)
+    if (key !== undefined && stop !== undefined) running.set(key, stop)
+  }
+
+  const arm = (): void => {
+    const deadline = machine.wake(state)
+    if (deadline === undefined || (armedAt !== undefined && armedAt <= deadline)) return
+    armedAt = deadline
+    life.later(Math.max(1, deadline - life.now()), () => {
+      if (armedAt !== deadline) return
+      armedAt = undefined
+      send({ _tag: "Woken" })
+    })
+  }
+
+  const send = (event: Event | Machine.Woken): void => {
+    if (!life.isAlive()) return
+    inbox.push(event)
+    if (!isBusy) drain()
+  }
+
+  const drain = (): void => {
+    isBusy = true
+    for (let event = inbox.shift(); event !== undefined && life.isAlive(); event = inbox.shift()) {
+      count = world.now() === instant ? count + 1 : 0
+      instant = world.now()
+      if (count > loopLimit) {
+        world.violate("no-loop", `${machine.name} of ${life.name} takes ${count} steps in one instant: ${event._tag}`)
+        break
+      }
+      if ("call" in event && typeof event.call === "number") settle(event.call, event._tag)
+      const [next, commands] = machine.step(state, event, life.now())
+      world.countStep()
+      const isNew = next !== state
+      state = next
+      observe(life, machine.name, event, next, commands)
+      if (isNew) { for (const listener of [...listeners]) listener(next) }
+      for (const command of commands) begin(command)
+    }
+    isBusy = false
+    if (life.isAlive()) arm()
+  }
+
+  /** An answer ends its command, a message of a watch does not. */
+  const settle = (call: number, tag: string): void => {
+    if (/(Succeeded|Failed|Finished|Lost|Closed|Refused|Answered)$/.test(tag)) running.delete(call)
+  }
+
+  let [state, commands] = machine.init(input, life.now())
+  observe(life, machine.name, { _tag: "init" }, state, commands)
+  for (const command of commands) begin(command)
+  isBusy = false
+  drain()
+
+  return {
+    send,
+    current: () => state,
+    follow: (listener) => {
+      listeners.add(listener)
+      return () => void listeners.delete(listener)
+    }
+  }
+}
+
+const callOf = (command: Machine.Tagged): number | undefined =>
+  "call" in command && typeof command.call === "number" ? command.call : undefined

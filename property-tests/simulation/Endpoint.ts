@@ -1,0 +1,188 @@
+/** The endpoint side of NSM in a simulated process, as `shells/sdk/Endpoint.ts`: its connections and its registration. */
+import { Equal } from "effect"
+import { Host, Model, Monitor, Registration } from "../../core/nsm/index.ts"
+import * as Actor from "./Actor.ts"
+import type * as Api from "./Api.ts"
+import { type Ground, lifetimes, names, requestMs } from "./Ground.ts"
+import { randomText } from "./Sdk.ts"
+import type { Life } from "./World.ts"
+
+export interface Options {
+  readonly name: string
+  readonly netns: string
+  readonly service: Model.NetworkService
+  readonly labels: Model.Labels
+}
+
+/** What the endpoint does with connections; the answer of a request is its connection, or why not. */
+export interface Handler {
+  readonly request: (connection: Model.Connection, done: (answer: Model.Connection | undefined) => void) => Api.Leave
+  readonly close: (connection: Model.Connection) => void
+}
+
+/** How long the manager may take to forget the endpoint. */
+const farewellMs = 2_000
+
+/** Serves and registers; the result unregisters, stops to serve, and calls back. */
+export const serve = (ground: Ground, life: Life, options: Options, handler: Handler): (done: () => void) => void => {
+  const { machines, observe, world } = ground
+  const { labels, name, netns, service } = options
+  const waiting = new Map<number, (answer: Api.Answer) => void>()
+  let replies = 0
+  let isServing = true
+
+  const host = Actor.start(world, life, observe, machines.host, {
+    name,
+    netns,
+    requestTimeoutMs: requestMs,
+    maxTokenLifetimeMs: lifetimes.tokenMs
+  }, (command: Host.Command, send: (event: Host.Event) => void) => {
+    switch (command._tag) {
+      case "HandleRequest": {
+        const { call } = command
+        return handler.request(command.connection, (connection) =>
+          send(
+            connection === undefined
+              ? { _tag: "HandleFailed", call, reason: "Unavailable", message: "refused" }
+              : { _tag: "HandleSucceeded", call, connection }
+          ))
+      }
+      case "HandleClose":
+        handler.close(command.connection)
+        return send({ _tag: "CloseFinished", call: command.call })
+      case "Reply": {
+        const done = waiting.get(command.reply)
+        waiting.delete(command.reply)
+        return done?.(command.result)
+      }
+    }
+  })
+
+  const ask = (done: (answer: Api.Answer) => void): number => {
+    waiting.set(replies, done)
+    return replies++
+  }
+  life.api = {
+    ...life.api,
+    network: {
+      request: (connection, preferences, done) => {
+        if (!isServing) return () => undefined
+        const reply = ask(done)
+        host.send({
+          _tag: "RequestRequested",
+          reply,
+          freshId: `${name}-${randomText(life)}`,
+          random: randomText(life),
+          connection,
+          preferences
+        })
+        return () => void waiting.delete(reply)
+      },
+      close: (connection, done) => {
+        if (isServing) host.send({ _tag: "CloseRequested", reply: ask(done), connection })
+      },
+      monitor: (selector, emit) => monitor(host, Host.connections, selector, emit)
+    }
+  }
+
+  const registration = Actor.start(world, life, observe, machines.registration, {
+    services: [service],
+    endpoint: { name, networkServices: [service.name], labels: { [service.name]: labels }, url: life.name },
+    minBackoffMs: 200,
+    maxBackoffMs: 5_000,
+    seed: life.draw(0, 0xffff_fffe)
+  }, (command: Registration.Command, send: (event: Registration.Event) => void) => enrol(ground, life, command, send))
+
+  return (done) => {
+    let isOver = false
+    const end = (): void => {
+      if (isOver) return
+      isOver = true
+      isServing = false
+      const { network: _, ...rest } = life.api
+      life.api = rest
+      done()
+    }
+    registration.follow((state) => Registration.isClosed(state) && life.later(0, end))
+    registration.send({ _tag: "CloseRequested" })
+    life.later(farewellMs, end)
+  }
+}
+
+/** Connections as a monitor tells them: all at first, then what became different. */
+export const monitor = <State, Event>(
+  actor: Actor.Actor<State, Event>,
+  view: (state: State) => Monitor.Connections,
+  selector: Model.Selector,
+  emit: (event: Model.ConnectionEvent) => void
+): Api.Leave => {
+  let before = view(actor.current())
+  emit(Monitor.initial(selector, before))
+  return actor.follow((state) => {
+    const after = view(state)
+    if (Equal.equals(before, after)) return
+    for (const event of Monitor.changes(selector, before, after)) emit(event)
+    before = after
+  })
+}
+
+const enrol = (
+  { network }: Ground,
+  life: Life,
+  command: Registration.Command,
+  send: (event: Registration.Event) => void
+): Actor.Stop => {
+  const options = { timeoutMs: requestMs }
+  const failed = (call: number) => send({ _tag: "CallFailed", call, reason: "Unavailable", message: "" })
+  switch (command._tag) {
+    case "DefineService": {
+      const { call, service } = command
+      return network.call<void>(
+        life,
+        names.manager,
+        ({ registrar }, answer) => registrar?.registerService(service, () => answer()),
+        options,
+        (reply) => reply._tag === "Answered" ? send({ _tag: "DefineSucceeded", call }) : failed(call)
+      )
+    }
+    case "RegisterEndpoint": {
+      const { call, endpoint } = command
+      return network.call<Model.Endpoint | undefined>(
+        life,
+        names.manager,
+        ({ registrar }, answer) =>
+          registrar?.registerEndpoint(endpoint, (result) =>
+            answer(result._tag === "Endpoint" ? result.endpoint : undefined)),
+        options,
+        (reply) => {
+          const expiresAt = reply._tag === "Answered" ? reply.value?.expiresAt : undefined
+          if (expiresAt === undefined) failed(call)
+          else send({ _tag: "RegisterSucceeded", call, expiresAt })
+        }
+      )
+    }
+    case "WatchEndpoint": {
+      const { call, endpoint } = command
+      const template: Model.Endpoint = { name: endpoint.name, networkServices: [], labels: {}, url: "" }
+      const lost = (): void => send({ _tag: "WatchLost", call })
+      return network.watch<{ readonly value: Model.Endpoint; readonly deleted: boolean }>(
+        life,
+        names.manager,
+        ({ registrar }, emit) => registrar?.watch(template, emit),
+        { message: ({ deleted }) => deleted && lost(), end: lost }
+      )
+    }
+    case "UnregisterEndpoint": {
+      const { call, endpoint } = command
+      return network.call<void>(
+        life,
+        names.manager,
+        ({ registrar }, answer) => registrar?.unregisterEndpoint(endpoint.name, () => answer()),
+        { timeoutMs: farewellMs },
+        () => send({ _tag: "UnregisterFinished", call })
+      )
+    }
+    case "Cancel":
+      return
+  }
+}

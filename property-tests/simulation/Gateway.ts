@@ -1,0 +1,199 @@
+/**
+ * The routers outside of the cluster and the BIRD beside each frontend, modelled by their sessions: who is established
+ * with whom, what was announced, and which default routes lie in the frontend's table.
+ *
+ *     absent ──connect delay──▶ established ──BFD silent for `bfdMs`, or the process gone──▶ retry
+ *
+ * 1. A gateway knows a VIP for as long as a session stands over which it is announced.
+ * 2. A silent peer is noticed by both sides after `bfdMs`; a session with a router that restarted ends at once.
+ * 3. A BIRD that is killed leaves its routes in the kernel, the next one replaces them; one that ends in order takes them.
+ */
+import { BirdConfig, type BirdOutput } from "../../core/frontend/index.ts"
+import { Cidr, Ip, type Kernel } from "../../core/net/index.ts"
+import type { Ground } from "./Ground.ts"
+import type { Life, Program } from "./World.ts"
+
+/** Five intervals of 300 ms, as in the manifests of the lab. */
+export const bfdMs = 1_500
+const connectMs = { delay: 1_000, retry: 5_000 }
+/** RTPROT_BIRD. */
+const birdProtocol = 12
+
+export interface Gateway extends Program {
+  readonly addresses: ReadonlyArray<Ip.Ip>
+  /** What each frontend announces here. */
+  readonly announced: () => ReadonlyMap<string, ReadonlyArray<Cidr.Cidr>>
+  readonly learn: (frontend: string, family: Ip.Family, vips: ReadonlyArray<Cidr.Cidr>) => void
+}
+
+export const make = (
+  { world }: Ground,
+  { addresses, name }: { readonly name: string; readonly addresses: ReadonlyArray<Ip.Ip> }
+): Gateway => {
+  const known = new Map<string, ReadonlyArray<Cidr.Cidr>>()
+  return {
+    name,
+    addresses,
+    boot: () => known.clear(),
+    announced: () => world.isAlive(name) ? known : new Map(),
+    learn: (frontend, family, vips) => {
+      const others = (known.get(frontend) ?? []).filter((vip) => Cidr.family(vip) !== family)
+      known.set(frontend, [...others, ...vips])
+    }
+  }
+}
+
+interface Session {
+  readonly protocol: string
+  readonly address: Ip.Ip
+  readonly gateway: Gateway | undefined
+  /** The life of the gateway with which it is established. */
+  peer: Life | undefined
+}
+
+/** A process of BIRD in the pod of a frontend; it ends with the life of the frontend. */
+export interface Bird {
+  readonly configure: (config: BirdConfig.Config) => void
+  readonly rows: () => {
+    readonly protocols: ReadonlyArray<BirdOutput.Protocol>
+    readonly sessions: ReadonlyArray<BirdOutput.Session>
+  }
+  /** Ends it in order. */
+  readonly stop: () => void
+}
+
+export interface Pod {
+  readonly frontend: string
+  readonly netns: string
+  readonly link: string
+  readonly table: number
+}
+
+export const bird = (
+  { kernels, network, world }: Ground,
+  life: Life,
+  pod: Pod,
+  gateways: ReadonlyArray<Gateway>
+): Bird => {
+  let sessions: ReadonlyArray<Session> = []
+  let announces: ReadonlyArray<Cidr.Cidr> = []
+  let isStopped = false
+  const isRunning = (): boolean => life.isAlive() && !isStopped
+  const isNear = (gateway: Gateway): boolean => network.isReachable(pod.frontend, gateway.name)
+
+  /** The default routes that the gateways offer, as the kernel protocols export them. */
+  const exportRoutes = (): void => {
+    for (const family of Ip.families) {
+      const hops = sessions
+        .filter(({ address, peer }) => peer !== undefined && Ip.family(address) === family)
+        .map(({ address }): Kernel.NextHop => ({ via: address, link: pod.link }))
+      const route: Kernel.Route = {
+        family,
+        table: pod.table,
+        destination: Cidr.defaultRoute(family),
+        type: "unicast",
+        metric: family === "v4" ? 32 : 32,
+        hops,
+        protocol: birdProtocol,
+        onlink: false
+      }
+      kernels.apply(pod.netns, { _tag: hops.length === 0 ? "DeleteRoute" : "ReplaceRoute", route })
+    }
+  }
+
+  const tell = ({ address, gateway, peer }: Session): void => {
+    if (gateway === undefined || peer === undefined) return
+    const family = Ip.family(address)
+    const vips = announces.filter((vip) => Cidr.family(vip) === family)
+    world.later(world.drawMessage(1, 20), () => {
+      if (peer.isAlive() && life.isAlive() && isNear(gateway)) gateway.learn(pod.frontend, family, vips)
+    })
+  }
+
+  const drop = (session: Session): void => {
+    const { address, gateway, peer } = session
+    session.peer = undefined
+    if (peer?.isAlive() === true) gateway?.learn(pod.frontend, Ip.family(address), [])
+    if (!isRunning()) return
+    exportRoutes()
+    life.later(connectMs.retry, () => connect(session))
+  }
+
+  const connect = (session: Session): void => {
+    const { gateway } = session
+    if (!isRunning() || session.peer !== undefined || !sessions.includes(session)) return
+    if (gateway === undefined || !isNear(gateway)) return life.later(connectMs.retry, () => connect(session))
+    session.peer = world.life(gateway.name)
+    tell(session)
+    exportRoutes()
+  }
+
+  /** What BFD sees after each change of the world. */
+  const look = (): void => {
+    for (const session of sessions) {
+      const { gateway, peer } = session
+      if (gateway === undefined || peer === undefined) continue
+      if (world.isAlive(gateway.name) && world.life(gateway.name) !== peer) {
+        drop(session)
+        continue
+      }
+      if (isRunning() && isNear(gateway)) continue
+      world.later(bfdMs, () => {
+        if (session.peer === peer && !(isRunning() && peer.isAlive() && isNear(gateway))) drop(session)
+      })
+    }
+  }
+  world.onLife(look)
+  network.onChange(look)
+  exportRoutes()
+
+  return {
+    configure: (config) => {
+      announces = config.announces
+      const wanted = neighbours(config.text)
+      const kept = sessions.filter(({ address, protocol }) =>
+        wanted.some((one) => one.address === address && one.protocol === protocol)
+      )
+      const fresh = wanted
+        .filter(({ protocol }) => !kept.some((one) => one.protocol === protocol))
+        .map(({ address, protocol }): Session => ({
+          protocol,
+          address,
+          gateway: gateways.find(({ addresses }) => addresses.includes(address)),
+          peer: undefined
+        }))
+      for (const { address, gateway, peer } of sessions.filter((one) => !kept.includes(one))) {
+        if (peer?.isAlive() === true) gateway?.learn(pod.frontend, Ip.family(address), [])
+      }
+      sessions = [...kept, ...fresh]
+      kept.forEach(tell)
+      exportRoutes()
+      for (const session of fresh) life.later(connectMs.delay, () => connect(session))
+    },
+    rows: () => ({
+      protocols: sessions.map(({ peer, protocol }) => ({
+        name: protocol,
+        kind: "BGP",
+        state: peer === undefined ? "start" : "up",
+        info: peer === undefined ? "Active" : "Established"
+      })),
+      sessions: sessions.flatMap(({ address, peer }) =>
+        peer === undefined ? [] : [{ address, link: pod.link, state: "Up" }]
+      )
+    }),
+    stop: () => {
+      isStopped = true
+      for (const { address, gateway, peer } of sessions) {
+        if (peer?.isAlive() === true) gateway?.learn(pod.frontend, Ip.family(address), [])
+      }
+      sessions = []
+      exportRoutes()
+    }
+  }
+}
+
+/** The BGP neighbours of a configuration. */
+const neighbours = (text: string): ReadonlyArray<{ readonly protocol: string; readonly address: Ip.Ip }> =>
+  [...text.matchAll(/^protocol bgp '([^']+)' from [^{]*\{[^}]*?^ {2}neighbor (\S+) port/gm)].map((
+    [, protocol = "", address = ""]
+  ) => ({ protocol, address: Ip.unsafe(address) }))

@@ -1,0 +1,65 @@
+/** What every program of a simulated trench stands on, and the machines that it runs: the real ones, or mutants. */
+import { Frontend } from "../../core/frontend/index.ts"
+import { Ipam } from "../../core/ipam/index.ts"
+import { LoadBalancer } from "../../core/loadbalancer/index.ts"
+import { Client, Host, Manager, Registration } from "../../core/nsm/index.ts"
+import { Registry } from "../../core/nsp/index.ts"
+import { Proxy } from "../../core/proxy/index.ts"
+import { Ambassador } from "../../core/tapa/index.ts"
+import type * as Actor from "./Actor.ts"
+import type * as Kernels from "./Kernels.ts"
+import type * as Network from "./Network.ts"
+import type * as World from "./World.ts"
+
+/** The machines of all programs. */
+export const machines = {
+  nsp: Registry.machine,
+  ipam: Ipam.machine,
+  tapa: Ambassador.machine,
+  proxy: Proxy.machine,
+  frontend: Frontend.machine,
+  loadBalancer: LoadBalancer.machine,
+  manager: Manager.machine,
+  client: Client.machine,
+  host: Host.machine,
+  registration: Registration.machine
+}
+export type Machines = typeof machines
+
+/** How soon dead things are noticed. Unit: milliseconds. */
+export const lifetimes = { targetMs: 30_000, refreshMs: 10_000, tokenMs: 60_000, endpointMs: 60_000 } as const
+/** The limit of one call to NSM or the IPAM, as in the programs. */
+export const requestMs = 15_000
+/** Pause before a watch that has ended is opened again, as in the programs. */
+export const reopenMs = 500
+
+export interface Ground {
+  readonly world: World.World
+  readonly network: Network.Network
+  readonly kernels: Kernels.Kernels
+  readonly machines: Machines
+  readonly observe: Actor.Observe
+}
+
+/** Names of the processes of which there is one. */
+export const names = { nsp: "nsp", ipam: "ipam", manager: "nsmgr" } as const
+
+/** A stream to another process for ever: what ends is opened again after a pause. */
+export const follow = <A>(
+  { network }: Ground,
+  life: World.Life,
+  to: string,
+  open: Parameters<typeof network.watch<A>>[2],
+  message: (value: A) => void,
+  lost: () => void = () => undefined
+): void => {
+  const again = (): void =>
+    void network.watch<A>(life, to, open, {
+      message,
+      end: () => {
+        lost()
+        life.later(reopenMs, again)
+      }
+    }, true)
+  again()
+}

@@ -1,0 +1,85 @@
+/** The IPAM in a simulated world, as `shells/ipam`: leases with their store on disk. */
+import { Ipam, Model } from "../../core/ipam/index.ts"
+import { Configuration } from "../../core/nsp/index.ts"
+import * as Actor from "./Actor.ts"
+import { follow, type Ground, names } from "./Ground.ts"
+import type { Program } from "./World.ts"
+
+export interface Options {
+  readonly trench: string
+  readonly pools: ReadonlyArray<Model.Pool>
+}
+
+export interface IpamProgram extends Program {
+  /** The stored leases of single addresses. */
+  readonly leases: () => ReadonlyArray<Model.Entry>
+}
+
+/** How long a transaction takes. */
+const persistMs = { shortest: 1, longest: 10 }
+
+export const make = (ground: Ground, { pools, trench }: Options): IpamProgram => {
+  const { machines, observe, world } = ground
+  const disk = new Map<string, Model.Entry>()
+  const keyOf = (family: string, path: ReadonlyArray<string>): string => JSON.stringify([family, ...path])
+
+  const persist = (change: Model.Change): void => {
+    if (change._tag === "SaveEntry") {
+      disk.set(keyOf(change.entry.family, change.entry.path), change.entry)
+      return
+    }
+    for (const [key, { family, path }] of disk) {
+      if (family === change.family && change.path.every((name, i) => path[i] === name)) disk.delete(key)
+    }
+  }
+
+  return {
+    name: names.ipam,
+    leases: () => [...disk.values()].filter(({ path }) => path.length === 3),
+    boot: (life) => {
+      const waiting = new Map<number, (answer: Model.Answer) => void>()
+      let replies = 0
+      const actor = Actor.start(world, life, observe, machines.ipam, {
+        settings: { trench, pools, sweep: true, sweepIntervalMs: 300_000, leaseMs: 3_600_000 },
+        entries: [...disk.values()]
+      }, (command: Ipam.Command, send: (event: Ipam.Event) => void) => {
+        switch (command._tag) {
+          case "Persist":
+            return life.later(life.draw(persistMs.shortest, persistMs.longest), () => {
+              command.changes.forEach(persist)
+              send({ _tag: "PersistSucceeded", call: command.call })
+            })
+          case "Reply": {
+            const done = waiting.get(command.reply)
+            waiting.delete(command.reply)
+            return done?.(command.answer)
+          }
+        }
+      })
+      const ask =
+        (tag: "AllocateRequested" | "ReleaseRequested") =>
+        (child: Model.Child, done: (answer: Model.Answer) => void) => {
+          const reply = replies++
+          waiting.set(reply, done)
+          actor.send({ _tag: tag, reply, child })
+          return () => {
+            if (waiting.delete(reply)) actor.send({ _tag: "RequestAbandoned", reply })
+          }
+        }
+      life.api = { ipam: { allocate: ask("AllocateRequested"), release: ask("ReleaseRequested") } }
+      life.shutdown = (done) => {
+        actor.follow((state) => Ipam.isClosed(state) && life.later(0, done))
+        actor.send({ _tag: "CloseRequested" })
+        if (Ipam.isClosed(actor.current())) done()
+      }
+      follow<ReadonlyArray<string>>(
+        ground,
+        life,
+        names.nsp,
+        ({ nsp }, emit) =>
+          nsp?.watch((all) => Configuration.conduits(all, { trench }).map(({ conduit }) => conduit), emit),
+        (conduits) => actor.send({ _tag: "ConduitsChanged", conduits })
+      )
+    }
+  }
+}

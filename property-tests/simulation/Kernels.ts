@@ -1,0 +1,90 @@
+/**
+ * The network namespaces of a simulated machine: each by the model of the kernel, the pairs of links between them, and
+ * the segments to which the outside is connected.
+ */
+import { Kernel } from "../../core/net/index.ts"
+import * as Cross from "../../core/nsm/Cross.ts"
+import * as KernelModel from "../kernel/KernelModel.ts"
+
+/** One end of a pair of links. */
+export interface Port {
+  readonly netns: string
+  readonly link: string
+}
+
+export type Kernels = ReturnType<typeof make>
+
+export const make = () => {
+  const snapshots = new Map<string, Kernel.Snapshot>()
+  const peers = new Map<string, Port>()
+  const listeners = new Map<string, Set<() => void>>()
+  const keyOf = ({ link, netns }: Port): string => `${netns} ${link}`
+
+  const changed = (netns: string): void => {
+    for (const listener of [...listeners.get(netns) ?? []]) listener()
+  }
+  const get = (netns: string): Kernel.Snapshot => snapshots.get(netns) ?? Kernel.empty
+  const set = (netns: string, snapshot: Kernel.Snapshot): void => {
+    if (snapshot === snapshots.get(netns)) return
+    snapshots.set(netns, snapshot)
+    changed(netns)
+  }
+
+  const dropPeer = (port: Port): void => {
+    const peer = peers.get(keyOf(port))
+    peers.delete(keyOf(port))
+    if (peer === undefined) return
+    peers.delete(keyOf(peer))
+    set(peer.netns, KernelModel.apply(get(peer.netns), { _tag: "DeleteLink", link: peer.link }))
+  }
+
+  const apply = (netns: string, operation: Kernel.Operation): void => {
+    const before = get(netns)
+    const after = KernelModel.apply(before, operation)
+    if (operation._tag === "DeleteLink" && before.links.some(({ name }) => name === operation.link)) {
+      dropPeer({ netns, link: operation.link })
+    }
+    if (operation._tag === "RenameLink" && after !== before && operation.link !== operation.name) {
+      const peer = peers.get(keyOf({ netns, link: operation.link }))
+      peers.delete(keyOf({ netns, link: operation.link }))
+      if (peer !== undefined) {
+        peers.set(keyOf({ netns, link: operation.name }), peer)
+        peers.set(keyOf(peer), { netns, link: operation.name })
+      }
+    }
+    set(netns, after)
+  }
+
+  const addLink = (netns: string, link: Kernel.Link): void =>
+    set(netns, { ...get(netns), links: [...get(netns).links, link] })
+
+  return {
+    get,
+    exists: (netns: string): boolean => snapshots.has(netns),
+    names: (): ReadonlyArray<string> => [...snapshots.keys()],
+    create: (netns: string): void => {
+      if (!snapshots.has(netns)) snapshots.set(netns, Kernel.empty)
+    },
+    apply,
+    applyAll: (netns: string, operations: ReadonlyArray<Kernel.Operation>): void => {
+      for (const operation of operations) apply(netns, operation)
+    },
+    addLink,
+    /** Both ends of a connection, down and empty. */
+    createPair: (alias: string, client: Cross.End, endpoint: Cross.End): void => {
+      const [a, b] = [{ netns: client.netns, link: client.link }, { netns: endpoint.netns, link: endpoint.link }]
+      peers.set(keyOf(a), b)
+      peers.set(keyOf(b), a)
+      for (const { link, mac, netns } of [client, endpoint]) {
+        addLink(netns, { name: link, kind: "veth", mac, up: false, carrier: false, mtu: 1500, alias })
+      }
+    },
+    peer: (port: Port): Port | undefined => peers.get(keyOf(port)),
+    /** Hears of every change in the namespace; the result ends it. */
+    follow: (netns: string, listener: () => void): () => void => {
+      const own = listeners.get(netns) ?? new Set()
+      listeners.set(netns, own.add(listener))
+      return () => void own.delete(listener)
+    }
+  }
+}

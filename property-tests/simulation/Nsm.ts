@@ -1,0 +1,252 @@
+/** The manager of NSM in a simulated world, as `shells/nsm`: circuits, registry, and the forwarder on modelled kernels. */
+import { Forward, Manager, Model, Registry } from "../../core/nsm/index.ts"
+import type * as CircuitState from "../../core/nsm/CircuitState.ts"
+import type * as Cross from "../../core/nsm/Cross.ts"
+import * as Actor from "./Actor.ts"
+import type * as Api from "./Api.ts"
+import { monitor } from "./Endpoint.ts"
+import { type Ground, lifetimes, names, requestMs } from "./Ground.ts"
+import { randomText } from "./Sdk.ts"
+import type { Life, Program } from "./World.ts"
+
+type Event = Manager.Event
+type Command = Manager.Command
+type Send = (event: Event) => void
+
+/** How long the forwarder works on one plan. */
+const forwardMs = { shortest: 1, longest: 15 }
+
+export const program = (ground: Ground): Program => {
+  const { kernels, machines, network, observe, world } = ground
+  const disk = new Map<string, CircuitState.Record>()
+
+  /** What stands in the namespaces of the cross connects. */
+  const observed = (...crosses: ReadonlyArray<Cross.Cross | undefined>): Forward.Observed =>
+    Object.fromEntries(
+      crosses.flatMap((cross) => cross === undefined ? [] : Forward.netnsOf(cross))
+        .filter(kernels.exists)
+        .map((netns) => [netns, kernels.get(netns)])
+    )
+  const carryOut = (operations: ReadonlyArray<typeof Forward.Operation.Type>): void => {
+    for (const operation of operations) {
+      if (operation._tag === "Change") kernels.apply(operation.netns, operation.operation)
+      else kernels.createPair(operation.alias, operation.client, operation.endpoint)
+    }
+  }
+  const plumb = (
+    cross: Cross.Cross,
+    previous: Cross.Cross | undefined,
+    adopts: boolean
+  ): Model.Failure | undefined => {
+    const seen = observed(cross, previous)
+    if (Forward.netnsOf(cross).some((netns) => seen[netns] === undefined)) {
+      return { reason: "NotFound", message: "the namespace is gone" }
+    }
+    if (adopts && !Forward.stands(cross, seen)) return { reason: "NotFound", message: "the links are gone" }
+    const conflict = Forward.conflict(cross, seen)
+    if (conflict !== undefined) return { reason: "Conflict", message: conflict }
+    carryOut(Forward.plan.plan({ cross, ...(previous === undefined ? {} : { previous }) }, seen))
+    return undefined
+  }
+
+  return {
+    name: names.manager,
+    boot: (life) => {
+      const connections = new Map<number, (answer: Api.Answer) => void>()
+      const registrations = new Map<number, (answer: Registry.Answer) => void>()
+      let replies = 0
+      const ask = <A>(waiting: Map<number, A>, done: A): number => {
+        waiting.set(replies, done)
+        return replies++
+      }
+      /** One plan at a time, after a while. */
+      const work = (act: () => void): void => life.later(life.draw(forwardMs.shortest, forwardMs.longest), act)
+
+      const perform = (command: Command, send: Send): Actor.Stop => {
+        switch (command._tag) {
+          case "RequestEndpoint":
+            return requestEndpoint(ground, life, command, send)
+          case "CloseEndpoint": {
+            const { call, connection, target, timeoutMs } = command
+            return network.call<void>(
+              life,
+              target.url,
+              ({ network }, answer) => network?.close(connection, () => answer()),
+              { timeoutMs },
+              () => send({ _tag: "EndpointClosed", call })
+            )
+          }
+          case "Plumb":
+          case "Adopt":
+            return work(() => {
+              const { call, cross } = command
+              const failure = command._tag === "Plumb"
+                ? plumb(cross, command.previous, false)
+                : plumb(cross, cross, true)
+              send(failure === undefined ? { _tag: "PlumbSucceeded", call } : { _tag: "PlumbFailed", call, ...failure })
+            })
+          case "Unplumb":
+            return work(() => {
+              carryOut(Forward.plan.plan({ previous: command.cross }, observed(command.cross)))
+              send({ _tag: "UnplumbFinished", call: command.call })
+            })
+          case "WatchEndpoint":
+            return watchEndpoint(ground, life, command, send)
+          case "WatchLink": {
+            const { alias, client } = command.cross
+            const stop = kernels.follow(client.netns, () => {
+              if (kernels.get(client.netns).links.some((link) => link.alias === alias)) return
+              stop()
+              life.later(100, () => send({ _tag: "LinkLost", call: command.call, clientGone: false }))
+            })
+            return stop
+          }
+          case "SaveRecord":
+            return void disk.set(Model.clientId(command.record.connection), command.record)
+          case "ForgetRecord":
+            return void disk.delete(command.clientId)
+          case "Sweep":
+            for (const netns of kernels.names()) {
+              kernels.applyAll(netns, Forward.sweep(names.manager, command.keep, netns, kernels.get(netns)))
+            }
+            return
+          case "Reply": {
+            const done = connections.get(command.reply)
+            connections.delete(command.reply)
+            return done?.(command.result)
+          }
+          case "Answer": {
+            const done = registrations.get(command.reply)
+            registrations.delete(command.reply)
+            return done?.(command.answer)
+          }
+          case "Cancel":
+            return
+        }
+      }
+
+      const manager = Actor.start(world, life, observe, machines.manager, {
+        settings: {
+          name: names.manager,
+          requestTimeoutMs: requestMs,
+          maxTokenLifetimeMs: lifetimes.tokenMs,
+          endpointLifetimeMs: lifetimes.endpointMs
+        },
+        records: [...disk.values()]
+      }, perform)
+
+      life.api = {
+        network: {
+          request: (connection, preferences, done) => {
+            const reply = ask(connections, done)
+            const freshId = randomText(life)
+            manager.send({ _tag: "RequestRequested", reply, freshId, connection, preferences })
+            return () => void connections.delete(reply)
+          },
+          close: (connection, done) =>
+            manager.send({
+              _tag: "CloseRequested",
+              reply: ask(connections, done),
+              freshId: randomText(life),
+              connection
+            }),
+          monitor: (selector, emit) => monitor(manager, Manager.connections, selector, emit)
+        },
+        registrar: {
+          registerService: (service, done) =>
+            manager.send({ _tag: "RegisterServiceRequested", reply: ask(registrations, done), service }),
+          registerEndpoint: (endpoint, done) =>
+            manager.send({ _tag: "RegisterEndpointRequested", reply: ask(registrations, done), endpoint }),
+          unregisterEndpoint: (name, done) =>
+            manager.send({ _tag: "UnregisterEndpointRequested", reply: ask(registrations, done), name }),
+          list: (template, done) =>
+            done(Object.values(manager.current().registry.endpoints).filter((one) =>
+              Registry.fitsEndpoint(template, one)
+            )),
+          watch: (template, emit) => {
+            let before: typeof Registry.State.Type["endpoints"] = {}
+            const tell = ({ registry: { endpoints } }: Manager.State): void => {
+              if (before === endpoints) return
+              const changes = Registry.changes(before, endpoints, (one) => Registry.fitsEndpoint(template, one))
+              before = endpoints
+              for (const change of changes) emit(change)
+            }
+            tell(manager.current())
+            return manager.follow(tell)
+          }
+        }
+      }
+    }
+  }
+}
+
+const requestEndpoint = (
+  { network }: Ground,
+  life: Life,
+  { call, connection, preferences, target, timeoutMs }: Extract<Command, { readonly _tag: "RequestEndpoint" }>,
+  send: Send
+): Actor.Stop =>
+  network.call<Event>(
+    life,
+    target.url,
+    ({ network }, answer) => {
+      if (network === undefined) {
+        return answer({ _tag: "EndpointRefused", call, reason: "Unavailable", message: "nobody listens" })
+      }
+      return network.request(connection, preferences, (result) => {
+        switch (result._tag) {
+          case "Succeeded":
+            return answer({ _tag: "EndpointAnswered", call, connection: result.connection })
+          case "Closed":
+            return answer({ _tag: "EndpointRefused", call, reason: "Conflict", message: "closed" })
+          case "Failed":
+            return answer({ _tag: "EndpointRefused", call, reason: result.reason, message: result.message })
+        }
+      })
+    },
+    { timeoutMs },
+    (reply) =>
+      send(
+        reply._tag === "Answered"
+          ? reply.value
+          : { _tag: "EndpointRefused", call, reason: reply.reason, message: "" }
+      )
+  )
+
+/** Tells changes until the endpoint is lost or the connection is down there. */
+const watchEndpoint = (
+  { network }: Ground,
+  life: Life,
+  { call, connection, target }: Extract<Command, { readonly _tag: "WatchEndpoint" }>,
+  send: Send
+): Actor.Stop => {
+  const own = connection.path.segments[connection.path.index]
+  const selector = { segments: [{ name: own?.name ?? "", id: connection.id, token: "" }], networkServices: [] }
+  const stop = network.watch<Model.ConnectionEvent>(
+    life,
+    target.url,
+    ({ network }, emit) => network?.monitor(selector, emit),
+    {
+      message: (event) => {
+        const change = changeIn(event, connection)
+        if (change === undefined) return
+        send({ _tag: "EndpointChanged", call, change })
+        if (change === "Down") stop()
+      },
+      end: () => send({ _tag: "EndpointChanged", call, change: "Down" })
+    }
+  )
+  return stop
+}
+
+const changeIn = (
+  { connections, type }: Model.ConnectionEvent,
+  { id, path: { index } }: Model.Connection
+): CircuitState.Change | undefined => {
+  const next = Object.values(connections).find(({ path }) =>
+    path.index === index + 1 && path.segments[index]?.id === id
+  )
+  if (next === undefined) return type === "Initial" ? "Down" : undefined
+  if (type === "Delete" || next.state === "Down") return "Down"
+  return next.state === "RefreshRequested" ? "RefreshRequested" : undefined
+}

@@ -1,0 +1,167 @@
+/** The kinds of life that a trench is put through: each with its size and its mix of faults, drawn from the seed. */
+import * as Seed from "../../core/Seed.ts"
+import type { Fault, Schedule } from "./Fault.ts"
+import type { Size } from "./Trench.ts"
+
+export interface Profile {
+  readonly summary: string
+  readonly size: Size
+  /** The faults of a run; equal draws give equal faults. */
+  readonly schedule: (draw: Draw, size: Size) => Schedule
+}
+
+/** A uniform integer, both ends included. */
+export type Draw = (low: number, high: number) => number
+
+/** Everything has settled before the first fault. */
+export const quietMs = 30_000
+
+const small: Size = { nodes: 2, targets: 4, frontends: 2, gateways: 1, streams: 2, maxTargets: 10 }
+
+/** Times and faults: as many as drawn, spread over the span. */
+const spread = (draw: Draw, count: number, spanMs: number, fault: () => Fault): Schedule =>
+  Array.from({ length: count }, () => ({ at: quietMs + draw(0, spanMs), fault: fault() }))
+    .toSorted((a, b) => a.at - b.at)
+
+const pick = <A>(draw: Draw, items: readonly [A, ...ReadonlyArray<A>]): A => items[draw(0, items.length - 1)] ?? items[0]
+
+const indexed = (name: string, count: number): ReadonlyArray<string> =>
+  Array.from({ length: count }, (_, n) => `${name}-${n}`)
+
+const processes = (size: Size): readonly [string, ...ReadonlyArray<string>] => [
+  "nsp",
+  "ipam",
+  "nsmgr",
+  ...indexed("proxy", size.nodes),
+  ...indexed("lb", size.frontends),
+  ...indexed("fe", size.frontends),
+  ...indexed("target", size.targets),
+  ...indexed("gateway", size.gateways)
+]
+
+/** Two processes that talk to each other. */
+const channel = (draw: Draw, size: Size): readonly [string, string] => {
+  const target = `target-${draw(0, size.targets - 1)}`
+  const proxy = `proxy-${draw(0, size.nodes - 1)}`
+  const n = draw(0, size.frontends - 1)
+  return pick<readonly [string, string]>(draw, [
+    [target, "nsp"],
+    [target, "nsmgr"],
+    [proxy, "nsp"],
+    [proxy, "ipam"],
+    [proxy, "nsmgr"],
+    [`lb-${n}`, "nsp"],
+    [`lb-${n}`, "nsmgr"],
+    [`fe-${n}`, "nsp"],
+    [`fe-${n}`, `gateway-${draw(0, size.gateways - 1)}`],
+    ["ipam", "nsp"]
+  ])
+}
+
+const application = (draw: Draw, size: Size): Fault => ({
+  _tag: draw(0, 1) === 0 ? "Open" : "Close",
+  target: draw(0, size.targets - 1),
+  stream: draw(0, size.streams - 1)
+})
+
+export const profiles = {
+  calm: {
+    summary: "nothing happens but applications that open and close streams",
+    size: small,
+    schedule: (draw, size) => spread(draw, draw(0, 6), 60_000, () => application(draw, size))
+  },
+  upgrade: {
+    summary: "every process is restarted in order, one after another",
+    size: small,
+    schedule: (draw, size) => {
+      let at = quietMs
+      return processes(size).map((process) => {
+        at += draw(2_000, 12_000)
+        return { at, fault: { _tag: "Restart", process, pauseMs: draw(200, 5_000) } as const }
+      })
+    }
+  },
+  flaky: {
+    summary: "connections break, messages are slow, partitions come and go",
+    size: small,
+    schedule: (draw, size) =>
+      spread(draw, draw(4, 14), 120_000, () => {
+        const [a, b] = channel(draw, size)
+        const kind = draw(0, 9)
+        if (kind < 4) return { _tag: "Cut", a, b }
+        if (kind < 8) return { _tag: "Part", a, b, forMs: draw(500, 80_000) }
+        if (kind < 9) return { _tag: "Slow", forMs: draw(5_000, 40_000), lowMs: 50, highMs: draw(100, 1_500) }
+        return application(draw, size)
+      })
+  },
+  crashes: {
+    summary: "processes die without a word, several at a time",
+    size: small,
+    schedule: (draw, size) =>
+      spread(draw, draw(4, 14), 120_000, () => ({
+        _tag: "Crash",
+        process: pick(draw, processes(size)),
+        downMs: draw(100, 40_000)
+      }))
+  },
+  churn: {
+    summary: "streams and VIPs are added and removed while applications open and close",
+    size: small,
+    schedule: (draw, size) =>
+      spread(draw, draw(6, 20), 120_000, () => {
+        const kind = draw(0, 3)
+        if (kind === 0) return { _tag: "SetStream", stream: draw(1, size.streams), present: draw(0, 2) > 0 }
+        if (kind === 1) return { _tag: "SetVip", vip: draw(2, 4), present: draw(0, 2) > 0 }
+        return application(draw, size)
+      })
+  },
+  storm: {
+    summary: "everything at once: crashes, partitions, churn and leaps of the clock",
+    size: { ...small, targets: 6, gateways: 2 },
+    schedule: (draw, size) =>
+      spread(draw, draw(6, 24), 150_000, () => {
+        const [a, b] = channel(draw, size)
+        const process = pick(draw, processes(size))
+        switch (draw(0, 6)) {
+          case 0:
+            return { _tag: "Part", a, b, forMs: draw(500, 80_000) }
+          case 1:
+            return { _tag: "Cut", a, b }
+          case 2:
+            return { _tag: "SetVip", vip: draw(2, 3), present: draw(0, 2) > 0 }
+          case 3:
+            return { _tag: "Jump", process, byMs: draw(-20_000, 20_000) }
+          case 4:
+            return { _tag: "Restart", process, pauseMs: draw(200, 5_000) }
+          case 5:
+            return application(draw, size)
+          default:
+            return { _tag: "Crash", process, downMs: draw(100, 30_000) }
+        }
+      })
+  },
+  scale: {
+    summary: "50 nodes, 10 frontends, 100 streams, 1000 targets; a few crashes",
+    size: { nodes: 50, targets: 1_000, frontends: 10, gateways: 2, streams: 100, maxTargets: 20 },
+    schedule: (draw, size) =>
+      spread(draw, 4, 60_000, () => ({
+        _tag: "Crash",
+        process: pick(draw, processes(size)),
+        downMs: draw(100, 10_000)
+      }))
+  }
+} as const satisfies { readonly [name: string]: Profile }
+
+export type Name = keyof typeof profiles
+
+export const isName = (text: string): text is Name => Object.hasOwn(profiles, text)
+
+/** The schedule of a run: drawn from a generator of its own, so that the world's draws do not depend on it. */
+export const schedule = (profile: Profile, seed: Seed.Seed, size: Size = profile.size): Schedule => {
+  let state = (seed ^ 0x5bd1_e995) >>> 0
+  return profile.schedule((low, high) => {
+    const [value, after] = Seed.between(state, low, high)
+    state = after
+    return value
+  }, size)
+}

@@ -1,0 +1,293 @@
+/**
+ * What must hold in a simulated trench, by name and with its reason. Safety is looked at after steps and every second;
+ * liveness when the faults are over and the bounded time to recover has passed.
+ */
+import { Equal } from "effect"
+import type * as Config from "../../core/config/Model.ts"
+import * as Target from "../../core/config/Target.ts"
+import { LoadBalancer, type Model } from "../../core/loadbalancer/index.ts"
+import { Cidr, Ip } from "../../core/net/index.ts"
+import * as Oracle from "./Oracle.ts"
+import * as Trench from "./Trench.ts"
+
+/** Every property and why it matters. */
+export const reasons = {
+  "unique-identifiers":
+    "Two ENABLED targets of a stream with one identifier would share one mark: one of them gets no packet.",
+  "unique-addresses": "An address in two pods makes the switch deliver to whichever answered last.",
+  "announced-means-forwarding":
+    "A frontend that announces while its load balancer has no target draws traffic away from those that do.",
+  "no-leak": "A packet of a VIP in the cluster's own network is lost, and shows the VIP where it must not be seen.",
+  "flow-stays": "Connections live at their target: the others that come and go must not move them.",
+  "no-loop": "A machine that steps without end burns the processor and starves everyone else.",
+  "bounded-agenda": "Timers and messages that pile up become memory that is never freed.",
+  "open-again": "An application that asked for a configured stream gets it, once nothing stands in the way.",
+  "announced-again": "VIPs are announced by every frontend once its load balancer can forward and a gateway listens.",
+  "reachable": "Open means that packets of the stream's flows reach the target and that its answers reach a gateway.",
+  "watchers-know": "Whoever watches ends with the truth: what it missed while it was away must be made up for.",
+  "registry-true": "The registry holds the open streams of living targets and nothing else.",
+  "nothing-left": "After everything is closed no target, address, link, rule or announcement of it remains."
+} as const
+export type Name = keyof typeof reasons
+
+/** The longest that an announcement may outlive the forwarding: grace, withdrawal, and BFD. */
+const withdrawMs = 15_000
+/** Entries of the agenda for each process. */
+const agendaLimit = 300
+const client = { v4: Ip.unsafe("198.18.0.9"), v6: Ip.unsafe("2001:db8::9") }
+
+type Violate = (name: Name, detail: string) => void
+const violate = ({ world }: Trench.Trench): Violate => (name, detail) => world.violate(name, detail)
+
+/** The watch over safety of one run. */
+export const guard = (trench: () => Trench.Trench) => {
+  const silentSince = new Map<string, number>()
+  let turn = 0
+  return {
+    /** After each change of the registry. */
+    registered: (): void => uniqueIdentifiers(trench()),
+    /** After each change of rules: slots of targets that stay, stay. */
+    ruled: (name: string, before: Model.Ruleset | undefined, after: Model.Ruleset): void => {
+      const report = violate(trench())
+      for (const stream of after.streams) {
+        const old = before?.streams.find((one) => one.name === stream.name && one.offset === stream.offset)
+        if (old !== undefined && old.slots === stream.slots) flowsStay(name, old, stream, report)
+      }
+    },
+    /** Every second. */
+    sample: (): void => {
+      const now = trench()
+      uniqueAddresses(now)
+      announced(now, silentSince)
+      noLeak(now, turn++)
+      const limit = agendaLimit * now.world.names().length
+      if (now.world.pending() > limit) violate(now)("bounded-agenda", `${now.world.pending()} entries wait`)
+    }
+  }
+}
+
+const uniqueIdentifiers = (trench: Trench.Trench): void => {
+  const seen = new Map<string, string>()
+  for (const target of trench.nsp.targets({ kind: "default", status: "enabled" })) {
+    const key = `${target.stream?.stream} ${Target.identifier(target)}`
+    const ips = target.ips.join()
+    const other = seen.get(key)
+    if (other !== undefined && other !== ips) violate(trench)("unique-identifiers", `${key}: ${other} and ${ips}`)
+    seen.set(key, ips)
+  }
+}
+
+const flowsStay = (name: string, before: Model.Stream, after: Model.Stream, report: Violate): void => {
+  if (Equal.equals(before.identifiers, after.identifiers)) return
+  const [old, marks] = [Oracle.marksOf(before), Oracle.marksOf(after)]
+  const [left, joined] = [new Set(before.identifiers), new Set(after.identifiers)]
+  const moved = old.findIndex((mark, slot) => {
+    const next = marks[slot]
+    return next !== undefined && mark !== next
+      && joined.has(mark - before.offset) && left.has(next - after.offset)
+  })
+  if (moved >= 0) report("flow-stays", `${name}: slot ${moved} of ${after.name} moves between targets that stay`)
+}
+
+const pools = [Cidr.unsafe("172.16.0.0/12"), Cidr.unsafe("fd00::/48")]
+
+const uniqueAddresses = (trench: Trench.Trench): void => {
+  const owners = new Map<string, string>()
+  const { kernels } = trench.ground
+  for (const netns of kernels.names()) {
+    for (const { cidr, link } of kernels.get(netns).addresses) {
+      if (!pools.some((pool) => Cidr.contains(pool, cidr))) continue
+      const owner = `${netns} ${link}`
+      const other = owners.get(Cidr.ip(cidr))
+      if (other !== undefined && other !== owner) {
+        violate(trench)("unique-addresses", `${cidr} on ${other} and ${owner}`)
+      }
+      owners.set(Cidr.ip(cidr), owner)
+    }
+  }
+}
+
+const announced = (trench: Trench.Trench, silentSince: Map<string, number>): void => {
+  for (const { loadBalancer, name } of trench.frontends) {
+    const isAnnounced = trench.gateways.some((gateway) => (gateway.announced().get(name) ?? []).length > 0)
+    const state = trench.loadBalancers.find((one) => one.name === loadBalancer)?.state()
+    if (!isAnnounced || (state !== undefined && LoadBalancer.isAvailable(state))) {
+      silentSince.delete(name)
+      continue
+    }
+    const since = silentSince.get(name) ?? trench.world.elapsed()
+    silentSince.set(name, since)
+    if (trench.world.elapsed() - since > withdrawMs) {
+      violate(trench)("announced-means-forwarding", `${name} announces, ${loadBalancer} forwards nothing`)
+    }
+  }
+}
+
+/** Replies of targets that hold a VIP; of many targets some each time. */
+const noLeak = (trench: Trench.Trench, turn: number): void => {
+  const { kernels } = trench.ground
+  const vips = trench.nsp.configuration().vips.map(({ address }) => Cidr.ip(address))
+  const share = Math.max(1, Math.ceil(trench.targets.length / 10))
+  for (const [n, { name, netns }] of trench.targets.entries()) {
+    if (n % share !== turn % share) continue
+    for (const source of vips) {
+      if (!kernels.get(netns).addresses.some(({ cidr }) => Cidr.ip(cidr) === source)) continue
+      const end = Oracle.walk(kernels, netns, { source, destination: client[Ip.family(source)] })
+      if (end._tag === "Left" && end.link === Oracle.primary) {
+        violate(trench)("no-leak", `a reply of ${name} from ${source} leaves ${end.netns} over ${end.link}`)
+      }
+    }
+  }
+}
+
+/** What must be so when the faults are over. */
+export const settled = (trench: Trench.Trench): void => {
+  const report = violate(trench)
+  const configuration = trench.nsp.configuration()
+  const isConfigured = (key: Config.StreamKey): boolean => configuration.streams.some(({ stream }) => stream === key.stream)
+  for (const target of trench.targets) {
+    const statuses = target.statuses()
+    for (const wish of target.wished()) {
+      const status = statuses.find(({ at }) => at.stream === wish.stream)?.status ?? "absent"
+      const expected = isConfigured(wish) ? "Open" : "Undefined"
+      if (status !== expected) report("open-again", `${wish.stream} of ${target.name} is ${status}, not ${expected}`)
+    }
+  }
+  const open = trench.targets.flatMap((target) =>
+    target.statuses().filter(({ status }) => status === "Open").map(({ at }) => `${target.name} ${at.stream}`)
+  )
+  const registered = trench.nsp.targets({ kind: "default", status: "enabled" })
+  if (registered.length !== open.length || trench.nsp.targets({ kind: "default", status: "any" }).length !== open.length) {
+    report("registry-true", `${registered.length} targets are registered, ${open.length} streams are open`)
+  }
+  if (open.length > 0) announcedAgain(trench, report)
+  reachable(trench, registered, report)
+  watchersKnow(trench, registered, report)
+}
+
+const announcedAgain = (trench: Trench.Trench, report: Violate): void => {
+  const wanted = trench.nsp.configuration().vips.map(({ address }) => address).toSorted()
+  for (const gateway of trench.gateways) {
+    for (const { name } of trench.frontends) {
+      const heard = [...gateway.announced().get(name) ?? []].toSorted()
+      if (!Equal.equals(heard, wanted)) {
+        report("announced-again", `${gateway.name} hears [${heard.join()}] from ${name}, not [${wanted.join()}]`)
+      }
+    }
+  }
+}
+
+const reachable = (
+  trench: Trench.Trench,
+  registered: ReadonlyArray<Target.Target>,
+  report: Violate
+): void => {
+  const { flows } = trench.nsp.configuration()
+  for (const target of registered) {
+    const flow = flows.find(({ stream }) => stream.stream === target.stream?.stream)
+    const identifier = Target.identifier(target)
+    if (flow === undefined || identifier === undefined) continue
+    for (const { address } of flow.vips) {
+      for (const balancer of trench.loadBalancers) {
+        const dead = roundTrip(trench, balancer, target, flow, identifier, Cidr.ip(address))
+        if (dead !== undefined) {
+          report("reachable", `${address} of ${flow.stream.stream} over ${balancer.name} to ${target.ips.join()}: ${dead}`)
+        }
+      }
+    }
+  }
+}
+
+/** Why a packet to the target, or its answer, does not arrive. */
+const roundTrip = (
+  { gateways, ground: { kernels }, world }: Trench.Trench,
+  { netns, rules }: Trench.Trench["loadBalancers"][number],
+  target: Target.Target,
+  flow: Config.Flow,
+  identifier: number,
+  vip: Ip.Ip
+): string | undefined => {
+  const source = client[Ip.family(vip)]
+  const inForce = rules()
+  const stream = inForce?.streams.find(({ name }) => name === flow.stream.stream)
+  if (stream === undefined) return "the load balancer does not know the stream"
+  const mark = stream.offset + identifier
+  const slot = Oracle.marksOf(stream).indexOf(mark)
+  if (slot < 0) return "no slot leads to the target"
+  const packet = {
+    source,
+    destination: vip,
+    protocol: "tcp" as const,
+    sourcePort: 40_000,
+    destinationPort: flow.destinationPorts[0]?.from ?? 0
+  }
+  const chosen = Oracle.classify(inForce, packet, slot)
+  if (chosen !== mark) return `the load balancer says: ${chosen}`
+  const there = Oracle.walk(kernels, netns, packet, mark)
+  if (there._tag !== "Delivered") return `there: ${explain(there)}`
+  const owns = kernels.get(there.netns).addresses.some(({ cidr }) => target.ips.includes(cidr))
+  if (!owns) return `there: ${there.netns} is not the target`
+  const back = Oracle.walk(kernels, there.netns, { source: vip, destination: source })
+  if (back._tag !== "Left") return `back: ${explain(back)}`
+  const gateway = gateways.find(({ addresses }) => back.via !== undefined && addresses.includes(back.via))
+  return gateway !== undefined && world.isAlive(gateway.name) ? undefined : `back: ${explain(back)}`
+}
+
+const explain = (end: Oracle.End): string => {
+  switch (end._tag) {
+    case "Delivered":
+      return `it ends in ${end.netns}`
+    case "Left":
+      return `it leaves ${end.netns} over ${end.link} via ${end.via ?? "nobody"}`
+    case "Dropped":
+      return `it dies in ${end.netns}: ${end.why}`
+  }
+}
+
+const watchersKnow = (
+  trench: Trench.Trench,
+  registered: ReadonlyArray<Target.Target>,
+  report: Violate
+): void => {
+  const { flows, streams, vips } = trench.nsp.configuration()
+  const addresses = vips.map(({ address }) => address)
+  const count = (list: ReadonlyArray<unknown> | undefined) => list?.length ?? -1
+  for (const { name, state } of trench.loadBalancers) {
+    const lists = state()?.lists
+    const knows = Equal.equals(lists?.vips, vips) && Equal.equals(lists?.streams, streams)
+      && Equal.equals(lists?.flows, flows) && count(lists?.targets) === registered.length
+    if (!knows) report("watchers-know", `${name}: ${count(lists?.targets)} targets of ${registered.length}, or older lists`)
+  }
+  for (const { name, state } of trench.proxies) {
+    if (!Equal.equals(state()?.vips, addresses)) report("watchers-know", `${name} knows other VIPs`)
+  }
+  for (const { name, state } of trench.frontends) {
+    const known = state()?.attractor?.vips ?? []
+    if (!Equal.equals([...known].toSorted(), addresses.toSorted())) report("watchers-know", `${name} knows other VIPs`)
+  }
+}
+
+/** What must be so after every application closed everything. */
+export const closed = (trench: Trench.Trench): void => {
+  const report = (detail: string): void => violate(trench)("nothing-left", detail)
+  const { kernels } = trench.ground
+  const registered = trench.nsp.targets({ kind: "default", status: "any" })
+  if (registered.length > 0) report(`${registered.length} targets are registered`)
+  const leases = trench.ipam.leases().filter(({ path }) => path[2]?.startsWith("target-"))
+  if (leases.length > 0) report(`${leases.length} addresses are leased, one to ${leases[0]?.path[2]}`)
+  for (const { name, netns, statuses } of trench.targets) {
+    const { links, rules } = kernels.get(netns)
+    if (links.length > 1) report(`${name} has the links ${links.map((link) => link.name).join()}`)
+    if (rules.length > 0) report(`${name} has ${rules.length} rules`)
+    if (statuses().length > 0) report(`${name} has ${statuses().length} streams`)
+  }
+  for (const { name, rules } of trench.loadBalancers) {
+    const used = rules()?.streams.filter(({ identifiers }) => identifiers.length > 0) ?? []
+    if (used.length > 0) report(`${name} forwards ${used.map((stream) => stream.name).join()}`)
+  }
+  for (const gateway of trench.gateways) {
+    for (const [frontend, vips] of gateway.announced()) {
+      if (vips.length > 0) report(`${frontend} announces ${vips.join()} to ${gateway.name}`)
+    }
+  }
+}

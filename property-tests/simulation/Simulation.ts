@@ -1,0 +1,109 @@
+/**
+ * One simulated life of a trench: it settles, suffers its faults, recovers within a bounded time, and closes.
+ *
+ *     start ──▶ faults ──▶ quiet for `recoverMs` ──settled?──▶ close all ──▶ quiet for `closeMs` ──nothing left?
+ */
+import { Schema } from "effect"
+import type * as Machine from "../../core/Machine.ts"
+import type * as Seed from "../../core/Seed.ts"
+import type * as Actor from "./Actor.ts"
+import * as Fault from "./Fault.ts"
+import type { Machines } from "./Ground.ts"
+import * as Profiles from "./Profiles.ts"
+import * as Properties from "./Properties.ts"
+import * as Trench from "./Trench.ts"
+import type { Line, Violation } from "./World.ts"
+
+export interface Options {
+  readonly profile: Profiles.Profile
+  readonly seed: Seed.Seed
+  /** Instead of the faults that the profile draws. */
+  readonly schedule?: Fault.Schedule
+  readonly size?: Trench.Size
+  readonly trace?: boolean
+  readonly machines?: Partial<Machines>
+  /** More machine steps end the run. Default: ten million. */
+  readonly maxSteps?: number
+  /** Counts what happened in which machine: `machine event`. */
+  readonly coverage?: Map<string, number>
+}
+
+export interface Outcome {
+  readonly seed: Seed.Seed
+  readonly schedule: Fault.Schedule
+  readonly violations: ReadonlyArray<Violation>
+  readonly steps: number
+  readonly events: number
+  readonly virtualMs: number
+  readonly lines: ReadonlyArray<Line>
+}
+
+/** The bounded time in which a trench recovers, and in which it forgets what is closed. */
+export const recoverMs = 180_000
+export const closeMs = 200_000
+const sampleMs = 1_000
+
+export const run = (options: Options): Outcome => {
+  const { coverage, profile, seed, size = profile.size } = options
+  const schedule = options.schedule ?? Profiles.schedule(profile, seed, size)
+  const guard = Properties.guard(() => trench)
+  const observe: Actor.Observe = (life, machine, event, _state, commands) => {
+    if (coverage !== undefined) {
+      const row = `${machine} ${event._tag}`
+      coverage.set(row, (coverage.get(row) ?? 0) + 1)
+    }
+    if (trench.world.isTracing) trench.world.tell(life.name, "step", line(machine, event, commands))
+    if (machine === "nsp-registry" && commands.some(({ _tag }) => _tag === "SaveTarget")) guard.registered()
+  }
+  const injector = Fault.injector()
+  const trench: Trench.Trench = Trench.make({
+    seed,
+    size,
+    trace: options.trace ?? false,
+    machines: options.machines ?? {},
+    latency: injector.latency,
+    observe,
+    onRules: guard.ruled
+  })
+  const { world } = trench
+  const maxSteps = options.maxSteps ?? 10_000_000
+  let isSampling = true
+  const sample = (): void => {
+    guard.sample()
+    if (isSampling) world.later(sampleMs, sample)
+  }
+  const isOver = (): boolean => world.violations().length > 0 || world.steps() >= maxSteps
+  /** In slices, so that a violation ends the run soon. */
+  const advance = (until: number): void => {
+    while (!isOver() && world.elapsed() < until) world.run(Math.min(until, world.elapsed() + 5_000))
+  }
+
+  trench.start()
+  world.later(sampleMs, sample)
+  injector.inject(trench, schedule)
+  advance(Math.max(Profiles.quietMs, Fault.endOf(schedule)) + recoverMs)
+  if (!isOver()) Properties.settled(trench)
+  if (!isOver()) {
+    for (const target of trench.targets) for (const stream of target.wished()) target.close(stream)
+    advance(world.elapsed() + closeMs)
+    if (!isOver()) Properties.closed(trench)
+  }
+  isSampling = false
+  return {
+    seed,
+    schedule,
+    violations: world.violations(),
+    steps: world.steps(),
+    events: world.events(),
+    virtualMs: world.elapsed(),
+    lines: world.lines()
+  }
+}
+
+const line = (machine: string, event: Machine.Tagged, commands: ReadonlyArray<Machine.Tagged>): string =>
+  `${machine} > ${brief(event)}${commands.map((command) => ` < ${brief(command)}`).join("")}`
+
+const isCall = Schema.is(Schema.Struct({ call: Schema.Natural }))
+
+/** The tag, and the call if there is one. */
+const brief = (value: Machine.Tagged): string => isCall(value) ? `${value._tag} ${value.call}` : value._tag

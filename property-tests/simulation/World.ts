@@ -1,0 +1,184 @@
+/**
+ * The ground of a simulation: virtual time, one seed, processes that live and die, and the trace of what happened.
+ *
+ *     agenda (heap) ──next──▶ now ──▶ a life of a process acts ──▶ agenda
+ *
+ * 1. Equal seeds and equal schedules give equal traces, byte for byte: nothing here reads a clock or a random number.
+ * 2. A crash takes everything a process has in memory: what its life planned never happens. What a program keeps outside
+ *    of its `boot` is its disk, and stays.
+ * 3. The latency of messages and the draws of processes come from two generators, so that a shorter schedule of faults
+ *    changes as little as possible.
+ */
+import * as Seed from "../../core/Seed.ts"
+import type * as Api from "./Api.ts"
+import * as Heap from "./Heap.ts"
+
+/** One line of a trace. */
+export interface Line {
+  readonly at: number
+  readonly process: string
+  /** What happened: a step of a machine, a message, a fault, a violated property. */
+  readonly kind: "step" | "life" | "fault" | "violation"
+  readonly text: string
+}
+
+export interface Options {
+  readonly seed: Seed.Seed
+  /** Whether lines are kept; they cost time and memory. */
+  readonly trace: boolean
+}
+
+/** A property that does not hold. */
+export interface Violation {
+  readonly at: number
+  readonly property: string
+  readonly detail: string
+}
+
+/** From start to crash: everything that a process has in memory hangs on it. */
+export interface Life {
+  readonly name: string
+  readonly isAlive: () => boolean
+  /** The clock of the process, which may have jumped. */
+  readonly now: () => number
+  readonly draw: (low: number, high: number) => number
+  /** Happens unless the life has ended. */
+  readonly later: (ms: number, run: () => void) => void
+  /** What the process serves; replaced as a whole. */
+  api: Api.Api
+  /** Asks it to end in order; calls back when it has. Absent: it is killed. */
+  shutdown?: (done: () => void) => void
+}
+
+/** A program: what it keeps outside of `boot` survives its lives. */
+export interface Program {
+  readonly name: string
+  readonly boot: (life: Life) => void
+}
+
+interface Process {
+  readonly program: Program
+  life: Life | undefined
+  skewMs: number
+}
+
+/** Milliseconds since the epoch at which every simulation begins. */
+export const begin = 1_700_000_000_000
+/** How long a process may take to end in order before it is killed. */
+const graceMs = 30_000
+
+export type World = ReturnType<typeof make>
+
+export const make = ({ seed, trace }: Options) => {
+  const [forMessages, forLives] = Seed.split(seed)
+  const generators = { messages: forMessages, lives: forLives }
+  const draw = (which: keyof typeof generators) => (low: number, high: number): number => {
+    const [value, after] = Seed.between(generators[which], low, high)
+    generators[which] = after
+    return value
+  }
+  const drawLife = draw("lives")
+  const agenda = Heap.make()
+  const processes = new Map<string, Process>()
+  const lines: Array<Line> = []
+  const violations: Array<Violation> = []
+  const listeners: Array<(process: string, isAlive: boolean) => void> = []
+  let now = begin
+  let events = 0
+  let steps = 0
+
+  const later = (ms: number, run: () => void): void => agenda.add(now + Math.max(0, ms), run)
+  const tell = (process: string, kind: Line["kind"], text: string): void => {
+    if (trace) lines.push({ at: now - begin, process, kind, text })
+  }
+
+  const start = (name: string): void => {
+    const process = processes.get(name)
+    if (process === undefined || process.life !== undefined) return
+    const life: Life = {
+      name,
+      isAlive: () => process.life === life,
+      now: () => now + process.skewMs,
+      draw: drawLife,
+      later: (ms, run) => later(ms, () => process.life === life && run()),
+      api: {}
+    }
+    process.life = life
+    tell(name, "life", "starts")
+    process.program.boot(life)
+    for (const listener of listeners) listener(name, true)
+  }
+
+  const crash = (name: string): void => {
+    const process = processes.get(name)
+    if (process?.life === undefined) return
+    process.life = undefined
+    tell(name, "life", "ends")
+    for (const listener of listeners) listener(name, false)
+  }
+
+  return {
+    now: () => now,
+    /** Time since the beginning. */
+    elapsed: () => now - begin,
+    drawMessage: draw("messages"),
+    later,
+    tell,
+    lines: (): ReadonlyArray<Line> => lines,
+    isTracing: trace,
+    /** Notes a violation; the first one of a property counts. */
+    violate: (property: string, detail: string): void => {
+      if (violations.some((one) => one.property === property)) return
+      violations.push({ at: now - begin, property, detail })
+      tell("world", "violation", `${property}: ${detail}`)
+    },
+    violations: (): ReadonlyArray<Violation> => violations,
+    countStep: (): void => void steps++,
+    steps: () => steps,
+    events: () => events,
+    pending: () => agenda.size(),
+    add: (program: Program): void =>
+      void processes.set(program.name, { program, life: undefined, skewMs: 0 }),
+    names: (): ReadonlyArray<string> => [...processes.keys()],
+    life: (name: string): Life | undefined => processes.get(name)?.life,
+    isAlive: (name: string): boolean => processes.get(name)?.life !== undefined,
+    start,
+    crash,
+    /** Ends a process in order, or by force after a while. */
+    stop: (name: string, done: () => void): void => {
+      const life = processes.get(name)?.life
+      if (life === undefined) return done()
+      let ended = false
+      const end = (): void => {
+        if (ended) return
+        ended = true
+        if (life.isAlive()) crash(name)
+        done()
+      }
+      if (life.shutdown === undefined) return end()
+      life.shutdown(end)
+      later(graceMs, end)
+    },
+    /** The wall clock of a process leaps. */
+    jump: (name: string, ms: number): void => {
+      const process = processes.get(name)
+      if (process !== undefined) process.skewMs += ms
+    },
+    /** Hears of every start and end. */
+    onLife: (listener: (process: string, isAlive: boolean) => void): void => void listeners.push(listener),
+    /** Lets everything happen that is due until then; false once there were too many events. */
+    run: (until: number, maxEvents = Number.POSITIVE_INFINITY): boolean => {
+      const end = begin + until
+      while (true) {
+        const next = agenda.next()
+        if (next === undefined || next > end) break
+        if (events >= maxEvents) return false
+        events++
+        now = Math.max(now, next)
+        agenda.take()?.run()
+      }
+      now = Math.max(now, end)
+      return true
+    }
+  }
+}
