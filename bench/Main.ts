@@ -11,6 +11,7 @@ const benches: Record<string, () => Promise<Bench>> = {
   nsp: async () => (await import("./Nsp.ts")).bench,
   proxy: async () => (await import("./Proxy.ts")).bench,
   runner: async () => (await import("./Runner.ts")).bench,
+  simulate: async () => (await import("./Simulate.ts")).bench,
   tapa: async () => (await import("./Tapa.ts")).bench
 }
 

@@ -24,8 +24,8 @@ export type Observe = (
   commands: ReadonlyArray<Machine.Tagged>
 ) => void
 
-/** So many steps of one machine in one instant are a loop. */
-export const loopLimit = 5_000
+/** A machine that wakes more often than that in a second wakes in vain. */
+const wakeLimit = 400
 
 /** Starts a machine; it ends with the life. */
 export const start = <Input, State, Event extends Machine.Tagged, Command extends Machine.Tagged>(
@@ -42,8 +42,8 @@ export const start = <Input, State, Event extends Machine.Tagged, Command extend
   const listeners = new Set<(state: State) => void>()
   let isBusy = true
   let armedAt: number | undefined
-  let instant = -1
-  let count = 0
+  let second = -1
+  let wakes = 0
 
   const begin = (command: Command): void => {
     const key = keyOf(command)
@@ -82,23 +82,27 @@ export const start = <Input, State, Event extends Machine.Tagged, Command extend
   const drain = (): void => {
     isBusy = true
     for (let event = inbox.shift(); event !== undefined && life.isAlive(); event = inbox.shift()) {
-      count = world.now() === instant ? count + 1 : 0
-      instant = world.now()
-      if (count > loopLimit) {
-        world.violate("no-loop", `${machine.name} of ${life.name} takes ${count} steps in one instant: ${event._tag}`)
-        break
-      }
+      if (event._tag === "Woken") countWake()
       if ("call" in event && typeof event.call === "number") settle(event.call, event._tag)
       const [next, commands] = machine.step(state, event, life.now())
       world.countStep()
       const isNew = next !== state
       state = next
       observe(life, machine.name, event, next, commands)
-      if (isNew) { for (const listener of [...listeners]) listener(next) }
+      if (isNew) { for (const listener of listeners) listener(next) }
       for (const command of commands) begin(command)
     }
     isBusy = false
     if (life.isAlive()) arm()
+  }
+
+  const countWake = (): void => {
+    const now = Math.floor(world.now() / 1_000)
+    wakes = now === second ? wakes + 1 : 1
+    second = now
+    if (wakes > wakeLimit) {
+      world.violate("no-busy-wake", `${machine.name} of ${life.name} woke ${wakes} times in a second`)
+    }
   }
 
   /** An answer ends its command, a message of a watch does not. */
@@ -106,7 +110,8 @@ export const start = <Input, State, Event extends Machine.Tagged, Command extend
     if (/(Succeeded|Failed|Finished|Lost|Closed|Refused|Answered)$/.test(tag)) running.delete(call)
   }
 
-  let [state, commands] = machine.init(input, life.now())
+  const [first, commands] = machine.init(input, life.now())
+  let state = first
   observe(life, machine.name, { _tag: "init" }, state, commands)
   for (const command of commands) begin(command)
   isBusy = false

@@ -151,8 +151,10 @@ const enrol = (
         life,
         names.manager,
         ({ registrar }, answer) =>
-          registrar?.registerEndpoint(endpoint, (result) =>
-            answer(result._tag === "Endpoint" ? result.endpoint : undefined)),
+          registrar?.registerEndpoint(
+            endpoint,
+            (result) => answer(result._tag === "Endpoint" ? result.endpoint : undefined)
+          ),
         options,
         (reply) => {
           const expiresAt = reply._tag === "Answered" ? reply.value?.expiresAt : undefined

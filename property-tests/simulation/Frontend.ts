@@ -142,7 +142,12 @@ const register = (
   { _tag, call }: Extract<Command, { readonly _tag: "RegisterTarget" | "UnregisterTarget" }>,
   send: (event: Event) => void
 ): Actor.Stop => {
-  const self: Target.Target = { kind: "frontend", ips: [hostname], context: { identifier: hostname }, status: "enabled" }
+  const self: Target.Target = {
+    kind: "frontend",
+    ips: [hostname],
+    context: { identifier: hostname },
+    status: "enabled"
+  }
   const isRegister = _tag === "RegisterTarget"
   return network.call<void>(
     life,

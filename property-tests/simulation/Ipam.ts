@@ -21,7 +21,6 @@ const persistMs = { shortest: 1, longest: 10 }
 export const make = (ground: Ground, { pools, trench }: Options): IpamProgram => {
   const { machines, observe, world } = ground
   const disk = new Map<string, Model.Entry>()
-  const keyOf = (family: string, path: ReadonlyArray<string>): string => JSON.stringify([family, ...path])
 
   const persist = (change: Model.Change): void => {
     if (change._tag === "SaveEntry") {
@@ -56,16 +55,18 @@ export const make = (ground: Ground, { pools, trench }: Options): IpamProgram =>
           }
         }
       })
-      const ask =
-        (tag: "AllocateRequested" | "ReleaseRequested") =>
-        (child: Model.Child, done: (answer: Model.Answer) => void) => {
-          const reply = replies++
-          waiting.set(reply, done)
-          actor.send({ _tag: tag, reply, child })
-          return () => {
-            if (waiting.delete(reply)) actor.send({ _tag: "RequestAbandoned", reply })
-          }
+      const ask = (tag: "AllocateRequested" | "ReleaseRequested") =>
+      (
+        child: Model.Child,
+        done: (answer: Model.Answer) => void
+      ) => {
+        const reply = replies++
+        waiting.set(reply, done)
+        actor.send({ _tag: tag, reply, child })
+        return () => {
+          if (waiting.delete(reply)) actor.send({ _tag: "RequestAbandoned", reply })
         }
+      }
       life.api = { ipam: { allocate: ask("AllocateRequested"), release: ask("ReleaseRequested") } }
       life.shutdown = (done) => {
         actor.follow((state) => Ipam.isClosed(state) && life.later(0, done))
@@ -83,3 +84,5 @@ export const make = (ground: Ground, { pools, trench }: Options): IpamProgram =>
     }
   }
 }
+
+const keyOf = (family: string, path: ReadonlyArray<string>): string => JSON.stringify([family, ...path])

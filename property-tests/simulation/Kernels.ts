@@ -20,8 +20,10 @@ export const make = () => {
   const listeners = new Map<string, Set<() => void>>()
   const keyOf = ({ link, netns }: Port): string => `${netns} ${link}`
 
+  let version = 0
   const changed = (netns: string): void => {
-    for (const listener of [...listeners.get(netns) ?? []]) listener()
+    version++
+    for (const listener of listeners.get(netns) ?? []) listener()
   }
   const get = (netns: string): Kernel.Snapshot => snapshots.get(netns) ?? Kernel.empty
   const set = (netns: string, snapshot: Kernel.Snapshot): void => {
@@ -59,6 +61,8 @@ export const make = () => {
     set(netns, { ...get(netns), links: [...get(netns).links, link] })
 
   return {
+    /** Grows with every change. */
+    version: (): number => version,
     get,
     exists: (netns: string): boolean => snapshots.has(netns),
     names: (): ReadonlyArray<string> => [...snapshots.keys()],

@@ -1,8 +1,8 @@
 /** A load balancer in a simulated world, as `shells/loadbalancer`: in the pod of a frontend. */
-import { Configuration } from "../../core/nsp/index.ts"
-import { LoadBalancer, type Model, Routes } from "../../core/loadbalancer/index.ts"
-import type * as Target from "../../core/config/Target.ts"
 import { Equal } from "effect"
+import type * as Target from "../../core/config/Target.ts"
+import { LoadBalancer, type Model, Routes } from "../../core/loadbalancer/index.ts"
+import { Configuration } from "../../core/nsp/index.ts"
 import * as Actor from "./Actor.ts"
 import type * as Api from "./Api.ts"
 import * as Endpoint from "./Endpoint.ts"
@@ -52,8 +52,10 @@ export const make = (ground: Ground, options: Options): LoadBalancerProgram => {
       const { call } = command
       switch (command._tag) {
         case "ReadKernel":
-          return life.later(1, () =>
-            send({ _tag: "ReadSucceeded", call, snapshot: Routes.relevant(kernels.get(netns)) }))
+          return life.later(
+            1,
+            () => send({ _tag: "ReadSucceeded", call, snapshot: Routes.relevant(kernels.get(netns)) })
+          )
         case "ApplyOperations":
           return life.later(1, () => {
             kernels.applyAll(netns, command.operations)
@@ -135,7 +137,8 @@ const listen = (
     ground,
     life,
     names.nsp,
-    ({ nsp }, emit) => nsp?.watch((all): Event => ({ _tag: "VipsChanged", vips: Configuration.vips(all, { trench }) }), emit),
+    ({ nsp }, emit) =>
+      nsp?.watch((all): Event => ({ _tag: "VipsChanged", vips: Configuration.vips(all, { trench }) }), emit),
     send
   )
   follow<Event>(
@@ -165,7 +168,10 @@ const listen = (
     life,
     names.nsp,
     ({ nsp }, emit) =>
-      nsp?.watch((all): Event => ({ _tag: "FlowsChanged", flows: Configuration.flows(all, { trench, conduit }) }), emit),
+      nsp?.watch(
+        (all): Event => ({ _tag: "FlowsChanged", flows: Configuration.flows(all, { trench, conduit }) }),
+        emit
+      ),
     send
   )
   follow<ReadonlyArray<Target.Target>>(

@@ -47,7 +47,6 @@ export const make = (world: World, latency: () => readonly [low: number, high: n
   const listeners: Array<() => void> = []
   let epoch = 0
 
-  const pairOf = (a: string, b: string): string => a < b ? `${a} ${b}` : `${b} ${a}`
   const isApart = (a: string, b: string): boolean => partitions.has(pairOf(a, b))
   const delay = (): number => world.drawMessage(...latency())
 
@@ -78,7 +77,7 @@ export const make = (world: World, latency: () => readonly [low: number, high: n
       for (const run of ready) world.later(world.drawMessage(reconnectMs.shortest, reconnectMs.longest), run)
       return
     }
-    for (const exchange of [...exchanges]) {
+    for (const exchange of exchanges) {
       if (exchange.client.name !== name && exchange.server.name !== name) continue
       // Nobody hears a death behind a partition; the keepalive tells.
       if (isApart(exchange.client.name, exchange.server.name)) continue
@@ -242,3 +241,5 @@ export const make = (world: World, latency: () => readonly [low: number, high: n
     open: () => exchanges.size
   }
 }
+
+const pairOf = (a: string, b: string): string => a < b ? `${a} ${b}` : `${b} ${a}`

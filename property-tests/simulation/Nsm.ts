@@ -1,7 +1,7 @@
 /** The manager of NSM in a simulated world, as `shells/nsm`: circuits, registry, and the forwarder on modelled kernels. */
-import { Forward, Manager, Model, Registry } from "../../core/nsm/index.ts"
 import type * as CircuitState from "../../core/nsm/CircuitState.ts"
 import type * as Cross from "../../core/nsm/Cross.ts"
+import { Forward, Manager, Model, Registry } from "../../core/nsm/index.ts"
 import * as Actor from "./Actor.ts"
 import type * as Api from "./Api.ts"
 import { monitor } from "./Endpoint.ts"
@@ -160,9 +160,9 @@ export const program = (ground: Ground): Program => {
           unregisterEndpoint: (name, done) =>
             manager.send({ _tag: "UnregisterEndpointRequested", reply: ask(registrations, done), name }),
           list: (template, done) =>
-            done(Object.values(manager.current().registry.endpoints).filter((one) =>
-              Registry.fitsEndpoint(template, one)
-            )),
+            done(
+              Object.values(manager.current().registry.endpoints).filter((one) => Registry.fitsEndpoint(template, one))
+            ),
           watch: (template, emit) => {
             let before: typeof Registry.State.Type["endpoints"] = {}
             const tell = ({ registry: { endpoints } }: Manager.State): void => {

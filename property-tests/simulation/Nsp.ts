@@ -89,8 +89,7 @@ export const make = (ground: Ground, initial: Config.Configuration): Nsp => {
         register: (target, done) => ask("RegisterRequested", target, done),
         unregister: (target, done) => ask("UnregisterRequested", target, done),
         watchTargets: (filter, emit) => watcher(targets, () => Registry.targets(actor.current(), filter), emit),
-        watch: (view, emit) =>
-          watcher(configurations, () => inForce === undefined ? undefined : view(inForce), emit)
+        watch: (view, emit) => watcher(configurations, () => inForce === undefined ? undefined : view(inForce), emit)
       }
     }
     const read = (): void =>

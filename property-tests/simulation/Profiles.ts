@@ -23,7 +23,8 @@ const spread = (draw: Draw, count: number, spanMs: number, fault: () => Fault): 
   Array.from({ length: count }, () => ({ at: quietMs + draw(0, spanMs), fault: fault() }))
     .toSorted((a, b) => a.at - b.at)
 
-const pick = <A>(draw: Draw, items: readonly [A, ...ReadonlyArray<A>]): A => items[draw(0, items.length - 1)] ?? items[0]
+const pick = <A>(draw: Draw, items: readonly [A, ...ReadonlyArray<A>]): A =>
+  items[draw(0, items.length - 1)] ?? items[0]
 
 const indexed = (name: string, count: number): ReadonlyArray<string> =>
   Array.from({ length: count }, (_, n) => `${name}-${n}`)

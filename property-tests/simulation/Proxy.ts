@@ -1,10 +1,10 @@
 /** A proxy in a simulated world, as `shells/proxy`: one per node. */
-import type * as Cidr from "../../core/net/Cidr.ts"
 import type * as IpamModel from "../../core/ipam/Model.ts"
+import type * as Cidr from "../../core/net/Cidr.ts"
+import * as Cidrs from "../../core/net/Cidr.ts"
 import * as Nsm from "../../core/nsm/Model.ts"
 import { Configuration } from "../../core/nsp/index.ts"
 import { Model, Proxy, type Targets } from "../../core/proxy/index.ts"
-import * as Cidrs from "../../core/net/Cidr.ts"
 import * as Actor from "./Actor.ts"
 import * as Endpoint from "./Endpoint.ts"
 import { follow, type Ground, lifetimes, names, requestMs } from "./Ground.ts"
@@ -124,8 +124,10 @@ export const make = (ground: Ground, options: Options): ProxyProgram => {
             return answer?.(command.answer)
           }
           case "ObserveKernel":
-            return life.later(1, () =>
-              send({ _tag: "ObserveSucceeded", call: command.call, snapshot: kernels.get(netns) }))
+            return life.later(
+              1,
+              () => send({ _tag: "ObserveSucceeded", call: command.call, snapshot: kernels.get(netns) })
+            )
           case "ApplyOperations":
             return life.later(1, () => {
               kernels.applyAll(netns, command.operations)

@@ -186,8 +186,7 @@ export const make = (ground: Ground, life: Life, options: Options) => {
     stop = network.watch<Model.ConnectionEvent>(
       life,
       names.manager,
-      ({ network }, emit) =>
-        network?.monitor({ segments: [{ name: "", id, token: "" }], networkServices: [] }, emit),
+      ({ network }, emit) => network?.monitor({ segments: [{ name: "", id, token: "" }], networkServices: [] }, emit),
       {
         message: ({ connections }) => {
           const found = Object.values(connections).find((one) => Model.isClientRecord(id, one))
@@ -332,7 +331,9 @@ export const randomText = (life: Life): string =>
 
 const broken = ({ reason }: { readonly reason: Model.Reason }): Model.Failure => ({ reason, message: "" })
 
-const failureOf = (result: { readonly _tag: "Closed" } | ({ readonly _tag: "Failed" } & Model.Failure)): Model.Failure =>
+const failureOf = (
+  result: { readonly _tag: "Closed" } | ({ readonly _tag: "Failed" } & Model.Failure)
+): Model.Failure =>
   result._tag === "Failed"
     ? { reason: result.reason, message: result.message }
     : { reason: "Conflict", message: "the connection was closed" }

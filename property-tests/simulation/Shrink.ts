@@ -23,7 +23,9 @@ export const shrink = (schedule: Schedule, fails: (part: Schedule) => boolean, m
       } else from += size
     }
     if (size === 1 && !isSmaller) break
-    size = isSmaller && size > 1 ? Math.min(size, Math.ceil(rest.length / 2)) : Math.floor(size / 2) || (isSmaller ? 1 : 0)
+    size = isSmaller && size > 1
+      ? Math.min(size, Math.ceil(rest.length / 2))
+      : Math.floor(size / 2) || (isSmaller ? 1 : 0)
   }
   return { schedule: rest, runs }
 }

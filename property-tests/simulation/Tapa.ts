@@ -38,7 +38,6 @@ const askAgainMs = 1_000
 export const make = (ground: Ground, options: Options): Tapa => {
   const { machines, observe, world } = ground
   const wishes = new Map<string, Config.StreamKey>()
-  const keyOf = ({ conduit, stream, trench }: Config.StreamKey): string => `${trench}/${conduit}/${stream}`
   let actor: Actor.Actor<Ambassador.State, Event> | undefined
   let ask: ((tag: "OpenRequested" | "CloseRequested", stream: Config.StreamKey) => void) | undefined
   const isAlive = (): boolean => world.isAlive(options.name)
@@ -241,3 +240,5 @@ const targetOf = ({ at, target }: Targeted): Target.Target => ({
   context: { identifier: String(target.identifier) },
   status: target.status
 })
+
+const keyOf = ({ conduit, stream, trench }: Config.StreamKey): string => `${trench}/${conduit}/${stream}`

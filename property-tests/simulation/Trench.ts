@@ -1,8 +1,8 @@
 /** A whole trench in a simulated world: which processes there are, how they are laid out, and what they are configured for. */
 import type * as Config from "../../core/config/Model.ts"
-import type * as Seed from "../../core/Seed.ts"
-import { Cidr, Ip, type Kernel } from "../../core/net/index.ts"
 import type { Model } from "../../core/loadbalancer/index.ts"
+import { Cidr, Ip, type Kernel } from "../../core/net/index.ts"
+import type * as Seed from "../../core/Seed.ts"
 import type * as Actor from "./Actor.ts"
 import * as Frontend from "./Frontend.ts"
 import * as Gateway from "./Gateway.ts"
@@ -141,8 +141,10 @@ export const make = (options: Options): Trench => {
     ]
   })
   const place = { namespace, trench, conduit }
-  const proxies = Array.from({ length: size.nodes }, (_, n) =>
-    Proxy.make(ground, { ...place, name: `proxy-${n}`, node: `node-${n}`, netns: netns() }))
+  const proxies = Array.from(
+    { length: size.nodes },
+    (_, n) => Proxy.make(ground, { ...place, name: `proxy-${n}`, node: `node-${n}`, netns: netns() })
+  )
   const pairs = Array.from({ length: size.frontends }, (_, n) => {
     const own = netns()
     connectOutside(kernels, own, n)
@@ -165,8 +167,10 @@ export const make = (options: Options): Trench => {
     })
     return { frontend, loadBalancer }
   })
-  const targets = Array.from({ length: size.targets }, (_, n) =>
-    Tapa.make(ground, { name: `target-${n}`, node: `node-${n % size.nodes}`, namespace, netns: netns() }))
+  const targets = Array.from(
+    { length: size.targets },
+    (_, n) => Tapa.make(ground, { name: `target-${n}`, node: `node-${n % size.nodes}`, namespace, netns: netns() })
+  )
   const frontends = pairs.map(({ frontend }) => frontend)
   const loadBalancers = pairs.map(({ loadBalancer }) => loadBalancer)
   const programs = [nsp, ipam, Nsm.program(ground), ...gateways, ...proxies, ...loadBalancers, ...frontends, ...targets]

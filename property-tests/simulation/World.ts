@@ -137,8 +137,7 @@ export const make = ({ seed, trace }: Options) => {
     steps: () => steps,
     events: () => events,
     pending: () => agenda.size(),
-    add: (program: Program): void =>
-      void processes.set(program.name, { program, life: undefined, skewMs: 0 }),
+    add: (program: Program): void => void processes.set(program.name, { program, life: undefined, skewMs: 0 }),
     names: (): ReadonlyArray<string> => [...processes.keys()],
     life: (name: string): Life | undefined => processes.get(name)?.life,
     isAlive: (name: string): boolean => processes.get(name)?.life !== undefined,

@@ -44,6 +44,10 @@ export const commands: { readonly [name: string]: Subcommand } = {
     summary: "Runs a recording of a process again and says whether it decides the same.",
     load: () => import("../replay/Main.ts")
   },
+  simulate: {
+    summary: "Puts whole trenches through faults in virtual time and checks what must hold.",
+    load: () => import("../simulate/Main.ts")
+  },
   "stateless-lb": {
     summary: "Spreads the traffic of a conduit over its targets.",
     load: () => import("../loadbalancer/Main.ts")

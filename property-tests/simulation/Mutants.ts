@@ -1,0 +1,263 @@
+/**
+ * Machines that are broken on purpose, each in one way that a real mistake could take: they show that the simulation can
+ * fail. Each names the property that catches it, the profile, and within how many runs.
+ */
+import type * as Machine from "../../core/Machine.ts"
+import { Ip } from "../../core/net/index.ts"
+import { type Machines, machines } from "./Ground.ts"
+import type * as Profiles from "./Profiles.ts"
+import type * as Properties from "./Properties.ts"
+
+export interface Mutant {
+  readonly mistake: string
+  readonly profile: Profiles.Name
+  readonly caughtBy: Properties.Name
+  readonly within: number
+  readonly machines: Partial<Machines>
+}
+
+/** The machine that hears something else than what is said; undefined: nothing. */
+const hearing = <I, S, E extends Machine.Tagged, C extends Machine.Tagged>(
+  machine: Machine.Machine<I, S, E, C>,
+  change: (event: E | Machine.Woken, state: S) => E | Machine.Woken | undefined
+): Machine.Machine<I, S, E, C> => ({
+  ...machine,
+  step: (state, event, now) => {
+    const heard = change(event, state)
+    return heard === undefined ? [state, []] : machine.step(state, heard, now)
+  }
+})
+
+/** The machine that says something else than what it means; undefined: nothing. */
+const saying = <I, S, E extends Machine.Tagged, C extends Machine.Tagged>(
+  machine: Machine.Machine<I, S, E, C>,
+  change: (command: C) => C | undefined
+): Machine.Machine<I, S, E, C> => {
+  const changed = ([state, commands]: Machine.Step<S, C>): Machine.Step<S, C> => [
+    state,
+    commands.flatMap((command) => change(command) ?? [])
+  ]
+  return {
+    ...machine,
+    init: (input, now) => changed(machine.init(input, now)),
+    step: (state, event, now) => changed(machine.step(state, event, now))
+  }
+}
+
+export const mutants: ReadonlyArray<Mutant> = [
+  {
+    mistake: "the ambassador does not look who has an identifier",
+    profile: "calm",
+    caughtBy: "unique-identifiers",
+    within: 5,
+    machines: {
+      tapa: hearing(machines.tapa, (event) =>
+        event._tag === "ListSucceeded"
+          ? { ...event, targets: [] }
+          : event)
+    }
+  },
+  {
+    mistake: "the proxy does not release the addresses of connections",
+    profile: "calm",
+    caughtBy: "nothing-left",
+    within: 1,
+    machines: {
+      proxy: saying(machines.proxy, (command) => command._tag === "ReleaseAddresses" ? undefined : command)
+    }
+  },
+  {
+    mistake: "the registry never forgets a target that died",
+    profile: "calm",
+    caughtBy: "nothing-left",
+    within: 1,
+    machines: {
+      nsp: {
+        ...hearing(machines.nsp, (event) =>
+          event._tag === "UnregisterRequested"
+            ? { ...event, target: { ...event.target, ips: ["nobody"] } }
+            : event),
+        wake: () => undefined
+      }
+    }
+  },
+  {
+    mistake: "the registry forgets targets twice as soon as they refresh",
+    profile: "calm",
+    caughtBy: "registry-true",
+    within: 3,
+    machines: {
+      nsp: {
+        ...machines.nsp,
+        init: (input, now) => machines.nsp.init({ ...input, settings: { entryTimeoutMs: 5_000 } }, now)
+      }
+    }
+  },
+  {
+    mistake: "the IPAM gives every connection of a family one address",
+    profile: "calm",
+    caughtBy: "unique-addresses",
+    within: 1,
+    machines: {
+      ipam: saying(machines.ipam, (command) =>
+        command._tag === "Reply" && command.answer._tag === "Allocated"
+          ? {
+            ...command,
+            answer: {
+              ...command.answer,
+              address: Ip.fromBigInt(
+                Ip.family(command.answer.address),
+                Ip.toBigInt(command.answer.address) & ~0x3n | 0x1n
+              )
+            }
+          }
+          : command)
+    }
+  },
+  {
+    mistake: "the proxy hears of VIPs once",
+    profile: "churn",
+    caughtBy: "no-leak",
+    within: 10,
+    machines: {
+      proxy: hearing(
+        machines.proxy,
+        (event, { vips }) => event._tag === "VipsChanged" && vips !== undefined ? undefined : event
+      )
+    }
+  },
+  {
+    mistake: "the proxy makes no rules for VIPs",
+    profile: "calm",
+    caughtBy: "no-leak",
+    within: 1,
+    machines: {
+      proxy: saying(machines.proxy, (command) =>
+        command._tag === "ApplyOperations"
+          ? { ...command, operations: command.operations.filter(({ _tag }) => _tag !== "AddRule") }
+          : command)
+    }
+  },
+  {
+    mistake: "the proxy does not connect with load balancers that come later",
+    profile: "upgrade",
+    caughtBy: "reachable",
+    within: 3,
+    machines: {
+      proxy: hearing(
+        machines.proxy,
+        (event, { recovery }) =>
+          event._tag === "EndpointsChanged" && recovery === "Done" && event.endpoints.length > 1 ? undefined : event
+      )
+    }
+  },
+  {
+    mistake: "the frontend takes the load balancer for forwarding whatever it says",
+    profile: "calm",
+    caughtBy: "announced-means-forwarding",
+    within: 1,
+    machines: {
+      frontend: hearing(
+        machines.frontend,
+        (event) => event._tag === "LoadBalancerObserved" ? { ...event, forwarding: true } : event
+      )
+    }
+  },
+  {
+    mistake: "the frontend keeps no rules for the egress of VIPs",
+    profile: "calm",
+    caughtBy: "no-leak",
+    within: 1,
+    machines: {
+      frontend: saying(machines.frontend, (command) =>
+        command._tag === "ConvergeRules"
+          ? { ...command, desired: { ...command.desired, vips: [], guarded: [] } }
+          : command)
+    }
+  },
+  {
+    mistake: "the frontend does not look at its sessions again",
+    profile: "calm",
+    caughtBy: "announced-again",
+    within: 1,
+    machines: {
+      frontend: saying(machines.frontend, (command) => command._tag === "QueryBird" ? undefined : command)
+    }
+  },
+  {
+    mistake: "the load balancer hears of targets once",
+    profile: "calm",
+    caughtBy: "reachable",
+    within: 3,
+    machines: {
+      loadBalancer: hearing(
+        machines.loadBalancer,
+        (event, { lists }) => event._tag === "TargetsChanged" && (lists.targets ?? []).length > 0 ? undefined : event
+      )
+    }
+  },
+  {
+    mistake: "the load balancer numbers the targets anew after each change",
+    profile: "calm",
+    caughtBy: "flow-stays",
+    within: 5,
+    machines: {
+      loadBalancer: saying(machines.loadBalancer, (command) =>
+        command._tag === "ApplyRules"
+          ? {
+            ...command,
+            after: {
+              ...command.after,
+              streams: command.after.streams.map((stream) => ({
+                ...stream,
+                maxTargets: stream.maxTargets + stream.identifiers.length
+              }))
+            }
+          }
+          : command)
+    }
+  },
+  {
+    mistake: "the manager does not clear the kernel of what is closed",
+    profile: "calm",
+    caughtBy: "nothing-left",
+    within: 1,
+    machines: {
+      manager: saying(machines.manager, (command) =>
+        command._tag === "Unplumb"
+          ? {
+            ...command,
+            cross: { ...command.cross, alias: "nobody's", client: { ...command.cross.client, policies: [] } }
+          }
+          : command)
+    }
+  },
+  {
+    mistake: "the client of NSM does not hear of refusals",
+    profile: "crashes",
+    caughtBy: "open-again",
+    within: 20,
+    machines: {
+      client: hearing(machines.client, (event) => event._tag === "RequestFailed" ? undefined : event)
+    }
+  },
+  {
+    mistake: "the endpoint registers once",
+    profile: "calm",
+    caughtBy: "reachable",
+    within: 1,
+    machines: {
+      registration: {
+        ...hearing(machines.registration, (event) => event._tag === "WatchLost" ? undefined : event),
+        wake: (state) => state.phase._tag === "Registered" ? undefined : machines.registration.wake(state)
+      }
+    }
+  },
+  {
+    mistake: "the load balancer wakes at once, for ever",
+    profile: "calm",
+    caughtBy: "no-busy-wake",
+    within: 1,
+    machines: { loadBalancer: { ...machines.loadBalancer, wake: () => 0 } }
+  }
+]

@@ -1,0 +1,58 @@
+import { assert, describe, it } from "@effect/vitest"
+import * as Fault from "./Fault.ts"
+import { mutants } from "./Mutants.ts"
+import * as Profiles from "./Profiles.ts"
+import * as Shrink from "./Shrink.ts"
+import * as Simulation from "./Simulation.ts"
+import * as Trace from "./Trace.ts"
+
+const everyday = ["calm", "upgrade", "flaky", "crashes", "churn", "storm"] as const
+const fresh = Math.floor(Math.random() * 1_000_000)
+
+const report = ({ schedule, seed, violations }: Simulation.Outcome): string =>
+  [
+    `seed ${seed}`,
+    ...violations.map(({ at, detail, property }) => `${at} ms: ${property}: ${detail}`),
+    ...schedule.map(Fault.describe)
+  ].join("\n")
+
+describe("A simulated trench", () => {
+  it("lives the same life from the same seed, byte for byte", () => {
+    const [first = "", second] = [1, 2].map(() =>
+      Trace.ndjson(Simulation.run({ profile: Profiles.profiles.storm, seed: 7, trace: true }).lines)
+    )
+    assert.isAbove(first.length, 100_000)
+    assert.isTrue(first === second)
+  })
+
+  for (const name of everyday) {
+    it(`keeps every promise in the profile ${name}, with a known seed and with ${fresh}`, () => {
+      for (const seed of [1, fresh]) {
+        const outcome = Simulation.run({ profile: Profiles.profiles[name], seed })
+        assert.strictEqual(outcome.violations.length, 0, report(outcome))
+        assert.isAbove(outcome.steps, 1_000)
+      }
+    })
+  }
+
+  it.each(mutants)("notices that $mistake", ({ caughtBy, machines, profile, within }) => {
+    const seen = new Set<string>()
+    for (let seed = 1; seed <= within && !seen.has(caughtBy); seed++) {
+      const { violations } = Simulation.run({ profile: Profiles.profiles[profile], seed, machines })
+      for (const { property } of violations) seen.add(property)
+    }
+    assert.include([...seen], caughtBy)
+  })
+
+  it("shows the smallest schedule that still fails", () => {
+    const schedule = Array.from({ length: 24 }, (_, at): Fault.Schedule[number] => ({
+      at,
+      fault: { _tag: "Cut", a: "a", b: String(at) }
+    }))
+    const { schedule: smallest } = Shrink.shrink(
+      schedule,
+      (part) => [5, 17].every((at) => part.some((one) => one.at === at))
+    )
+    assert.deepStrictEqual(smallest.map(({ at }) => at), [5, 17])
+  })
+})

@@ -1,0 +1,10 @@
+/** Whole trenches in virtual time: worlds, profiles, properties, traces. */
+export * as Coverage from "./Coverage.ts"
+export * as Fault from "./Fault.ts"
+export * as Oracle from "./Oracle.ts"
+export * as Profiles from "./Profiles.ts"
+export * as Properties from "./Properties.ts"
+export * as Shrink from "./Shrink.ts"
+export * as Simulation from "./Simulation.ts"
+export * as Trace from "./Trace.ts"
+export * as Trench from "./Trench.ts"
