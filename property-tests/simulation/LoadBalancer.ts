@@ -32,6 +32,7 @@ type Event = LoadBalancer.Event
 type Command = LoadBalancer.Command
 
 const offsetStart = 5_000
+const offsetEnd = 1_000_000
 const noticeMs = 20
 
 export const make = (ground: Ground, options: Options): LoadBalancerProgram => {
@@ -47,6 +48,8 @@ export const make = (ground: Ground, options: Options): LoadBalancerProgram => {
       conduit: { trench, conduit },
       hostname,
       offsetStart,
+      offsetEnd,
+      table: "sluice-lb",
       linkPrefix: `${service.slice(0, 10)}-`
     }, (command: Command, send: (event: Event) => void): Actor.Stop => {
       const { call } = command
