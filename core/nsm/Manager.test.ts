@@ -57,6 +57,15 @@ machineLaws(Manager.machine, {
   maxMoves: 60
 })
 
+/** A request of the client with the identity. */
+const by = (identity: string): Model.Connection =>
+  client({ path: { index: 0, segments: [{ name: "client", id: "c", token: "", identity, metrics: {} }] } })
+const refusal = (reply: number): Manager.Command => ({
+  _tag: "Reply",
+  reply,
+  result: { _tag: "Failed", reason: "Denied", message: "no sufficient privileges" }
+})
+
 const restarted = () => play([standing().find("SaveRecord").record])
 
 describe("nsmgr, absent", () => {
@@ -203,6 +212,17 @@ describe("nsmgr, up", () => {
     manager.settle("CloseEndpoint")
     assert.deepStrictEqual(tags(manager.settle("Unplumb")), ["Cancel", "Cancel", "ForgetRecord"])
     assert.isUndefined(manager.wake())
+  })
+
+  it("lets nobody but the identity of its client change or close a connection", () => {
+    const manager = play()
+    manager.offer("nse")
+    manager.send(ask(1, by("spiffe://d/me")))
+    manager.settle("RequestEndpoint")
+    manager.settle("Plumb")
+    assert.deepStrictEqual(manager.send(ask(2, by("spiffe://d/other"))), [refusal(2)])
+    assert.deepStrictEqual(manager.send(close(3, by("spiffe://d/other"))), [refusal(3)])
+    assert.deepStrictEqual(tags(manager.send(close(4, by("spiffe://d/me")))), ["CloseEndpoint"])
   })
 
   it("tells Down when the endpoint's monitor breaks, and keeps the datapath", () => {

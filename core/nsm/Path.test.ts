@@ -14,6 +14,20 @@ const enter = (name: string, connection: Model.Connection) =>
 const ids = ({ path }: Model.Connection) => path.segments.map(({ name, id }) => `${name}:${id}`)
 
 describe("Path", () => {
+  it("believes nobody's proof in plain text, and keeps what needs none", () => {
+    const plain = client("x", ["c", "x"], ["m", "y"])
+    assert.strictEqual(Path.unsigned(plain), plain)
+    const proof = { token: "t", expiresAt: 5, identity: "spiffe://d/m" }
+    assert.deepStrictEqual(Path.unsigned(Path.sign(plain, 1, proof)), plain)
+  })
+
+  it("keeps the time of a proof, and sets one where there is no proof", () => {
+    const plain = client("x", ["c", "x"])
+    const proved = Path.sign(plain, 0, { token: "t", expiresAt: 5, identity: "spiffe://d/c" })
+    assert.strictEqual(Path.last(proved, 0, 9), proved)
+    assert.strictEqual(Path.last(plain, 0, 9).path.segments[0]?.expiresAt, 9)
+  })
+
   it("starts a path with the given id, or a fresh one", () => {
     assert.deepStrictEqual(ids(enter("c", client("x"))), ["c:x"])
     assert.deepStrictEqual(enter("c", client("")).id, "fresh")

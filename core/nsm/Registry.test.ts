@@ -42,6 +42,31 @@ describe("Registry", () => {
     assert.deepStrictEqual(Registry.unregisterEndpoint(without, { name: "e" }), [without, { _tag: "Unregistered" }])
   })
 
+  it("keeps the name of an endpoint for the identity that registered it, until it is gone", () => {
+    const mine = endpoint("e", { pathIds: ["spiffe://d/me", "spiffe://d/nsmgr"] })
+    const other = { ...mine, pathIds: ["spiffe://d/other", "spiffe://d/nsmgr"] }
+    const state = register(Registry.empty, mine, 0)
+    const denied = { _tag: "Failed", reason: "Denied", message: "no sufficient privileges" } as const
+    assert.deepStrictEqual(Registry.registerEndpoint(state, other, 60_000, 1), [state, denied])
+    assert.deepStrictEqual(Registry.unregisterEndpoint(state, other), [state, denied])
+    assert.strictEqual(register(state, mine, 1_000).endpoints["e"]?.expiresAt, 61_000)
+    const [without] = Registry.unregisterEndpoint(state, mine)
+    assert.deepStrictEqual(register(without, other, 1).endpoints["e"]?.pathIds, other.pathIds)
+  })
+
+  it("compares times in seconds, and matches as a whole", () => {
+    const any = { name: "", networkServices: [], labels: {}, url: "" }
+    const state = register(Registry.empty, endpoint("e", { expiresAt: 7_900 }), 0)
+    const [found] = Object.values(state.endpoints)
+    assert.isDefined(found)
+    assert.isTrue(Registry.fitsEndpoint({ ...any, expiresAt: 7_000 }, found))
+    assert.isFalse(Registry.fitsEndpoint({ ...any, expiresAt: 8_000 }, found))
+    const match = { source: { a: "1" }, destinations: [{ b: "2" }], fallthrough: false }
+    const defined = { ...service("s"), matches: [match] }
+    assert.isTrue(Registry.fitsService({ ...service(""), matches: [{ ...match }] }, defined))
+    assert.isFalse(Registry.fitsService({ ...service(""), matches: [{ ...match, fallthrough: true }] }, defined))
+  })
+
   it("gives a definition the payload IP by default, and replaces it", () => {
     const [first] = Registry.registerService(Registry.empty, service("s"))
     assert.strictEqual(first.services["s"]?.payload, "IP")
