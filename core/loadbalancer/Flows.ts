@@ -19,8 +19,11 @@ export const slotsOf = ({ offset }: Stream): string => `slots-${offset}`
 /** The counter of what a flow has caught, in either table. */
 export const counterOf = ({ offset }: Stream, flow: string): string => `flow-${key(offset, flow)}`
 
-/** What a packet has to be looked up by in the maps of `transport`. */
-export const transportKey = ({ ip }: Words): string => `${ip} daddr . ${ip} saddr . meta l4proto . th dport . th sport`
+/**
+ * What a packet has to be looked up by in the maps of `transport`. The kernel goes on, field by field, with every box that
+ * still fits, so what tells flows apart best comes first.
+ */
+export const transportKey = ({ ip }: Words): string => `th dport . meta l4proto . ${ip} daddr . ${ip} saddr . th sport`
 
 /** Part of the agreement between load balancers, as is the order of the fields of the keys. */
 export const into = ({ offset, slots }: Stream, target: string): string =>
@@ -53,7 +56,7 @@ export const transport = (
   const maps = transport.map((layer, i) =>
     map(
       `flows${n}-${i}`,
-      `type ${address} . ${address} . inet_proto . inet_service . inet_service : verdict; flags interval`,
+      `type inet_service . inet_proto . ${address} . ${address} . inet_service : verdict; flags interval`,
       layer.map((entry) => `${boxText(entry)} : ${verdict(entry)}`)
     )
   )
@@ -121,7 +124,8 @@ const mismatch = ({ length, mask, offset, protocol, value }: ByteMatch): string 
 
 const boxText = (box: Classification.Box): string =>
   [
+    ...[box.destinationPort, box.protocol].map(({ from, to }) => rangeText(from, to)),
     box.destination,
     box.source,
-    ...[box.protocol, box.destinationPort, box.sourcePort].map(({ from, to }) => rangeText(from, to))
+    rangeText(box.sourcePort.from, box.sourcePort.to)
   ].join(" . ")
