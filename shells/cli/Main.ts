@@ -1,5 +1,6 @@
 #!/usr/bin/env node
 /** The `sluice` command: the first word picks a subcommand, which is loaded then and there. */
+import { runMain } from "../runtime/RunMain.ts"
 import { commands } from "./Commands.ts"
 
 const list = (): string => {
@@ -12,7 +13,7 @@ const [name, ...argv] = process.argv.slice(2)
 const subcommand = Object.hasOwn(commands, name ?? "") ? commands[name ?? ""] : undefined
 
 if (subcommand !== undefined) {
-  const [{ command }, { runMain }] = await Promise.all([subcommand.load(), import("../runtime/Process.ts")])
+  const { command } = await subcommand.load()
   runMain(command, argv)
 } else if (name === undefined || ["help", "--help", "-help", "-h"].includes(name)) {
   process.stdout.write(`${list()}\n`)

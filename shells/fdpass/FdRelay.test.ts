@@ -5,6 +5,7 @@ import * as fs from "node:fs"
 import * as net from "node:net"
 import { tmpdir } from "node:os"
 import { dirname, join } from "node:path"
+import * as Inside from "../netlink/Inside.ts"
 import * as Namespace from "../netlink/Namespace.ts"
 import * as FdRelay from "./FdRelay.ts"
 import * as Message from "./Message.ts"
@@ -66,7 +67,7 @@ it.live("lends a namespace and a socket file, and the receiver can use both", ()
     assert.strictEqual(String(bytes), "hello")
     assert.deepStrictEqual(descriptors.map((fd) => urlOf(fs.fstatSync(fd))), relay.urls)
     const [lentNamespace = "", lentSocket = ""] = descriptors.map((fd) => `/proc/self/fd/${fd}`)
-    const inside = Namespace.runIn(lentNamespace, () =>
+    const inside = Inside.run(lentNamespace, () =>
       fs.readdirSync("/sys/class/net").length >= 0
         ? fs.readlinkSync("/proc/thread-self/ns/net")
         : "")

@@ -6,7 +6,7 @@
  */
 import { Effect, type Scope } from "effect"
 import koffi from "koffi"
-import * as Namespace from "./Namespace.ts"
+import * as Inside from "./Inside.ts"
 import { fromErrno, fromThrown, type NetlinkError } from "./NetlinkError.ts"
 import * as Wire from "./Wire.ts"
 
@@ -21,7 +21,7 @@ export const open = (namespace?: string): Effect.Effect<Ask, NetlinkError, Scope
   Effect.map(
     Effect.acquireRelease(
       Effect.try({
-        try: () => namespace === undefined ? makeSocket() : Namespace.runIn(namespace, makeSocket),
+        try: () => namespace === undefined ? makeSocket() : Inside.run(namespace, makeSocket),
         catch: (thrown) => fromThrown(`open a socket in ${namespace ?? "the own namespace"}`, thrown)
       }),
       (socket) => Effect.sync(() => close(socket))

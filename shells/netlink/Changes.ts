@@ -5,7 +5,7 @@ import { Cause, Effect, Queue, type Scope, Stream } from "effect"
 import koffi from "koffi"
 import { createNetlink, type NetlinkSocket } from "netlink/dist/netlink.js"
 import * as fs from "node:fs"
-import * as Namespace from "./Namespace.ts"
+import * as Inside from "./Inside.ts"
 import { fromThrown, type NetlinkError } from "./NetlinkError.ts"
 
 /**
@@ -45,7 +45,7 @@ const makeListener = (): NetlinkSocket => {
 const acquire = (namespace: string | undefined): Effect.Effect<NetlinkSocket, NetlinkError, Scope.Scope> =>
   Effect.acquireRelease(
     Effect.try({
-      try: () => namespace === undefined ? makeListener() : Namespace.runIn(namespace, makeListener),
+      try: () => namespace === undefined ? makeListener() : Inside.run(namespace, makeListener),
       catch: (thrown) => fromThrown(`open a socket in ${namespace ?? "the own namespace"}`, thrown)
     }),
     // Later, because fibers also run inside the callbacks of the addon, which uses the socket after they return.

@@ -1,10 +1,9 @@
 /**
- * Network namespaces: entering one for a moment, holding one open, finding one by its NSM URL, making one.
+ * Network namespaces: holding one open, finding one by its NSM URL, making one; `Inside.ts` enters one.
  *
  * A namespace is named by a path that can be opened: `/run/netns/x`, `/proc/PID/ns/net`, `/proc/PID/fd/N`.
  */
 import { Effect, Schema, type Scope } from "effect"
-import koffi from "koffi"
 import { execFile } from "node:child_process"
 import * as fs from "node:fs"
 
@@ -24,29 +23,6 @@ export interface Open {
   readonly path: string
   /** The NSM name of the namespace: `inode://4/4026531840`. */
   readonly url: string
-}
-
-/**
- * Runs a synchronous function in the namespace and returns to the previous one before anything else can run.
- *
- * The function must not hand work to other threads (no asynchronous file or DNS calls): they stay where they are.
- * Sockets made inside belong to that namespace for ever. Throws NamespaceError, or what the function throws.
- */
-export const runIn = <A>(path: string, f: () => A): A => {
-  const target = openPath(path)
-  const home = openPath(ownPath)
-  try {
-    enter(target, path)
-    try {
-      return f()
-    } finally {
-      // Should this fail, the process would go on in the wrong namespace: nothing it does afterwards can be right.
-      if (setns(home, CLONE_NEWNET) !== 0) process.abort()
-    }
-  } finally {
-    fs.closeSync(target)
-    fs.closeSync(home)
-  }
 }
 
 /** Opens a namespace and holds it for the life of the Scope. */
@@ -111,21 +87,11 @@ export const remove = (name: string): Effect.Effect<void, NamespaceError> =>
 export const scoped = (name: string): Effect.Effect<string, NamespaceError, Scope.Scope> =>
   Effect.acquireRelease(create(name), () => Effect.orDie(remove(name))).pipe(Effect.as(named(name)))
 
-const CLONE_NEWNET = 0x40000000
-const ownPath = "/proc/thread-self/ns/net"
+/** The namespace of the calling thread. */
+export const ownPath = "/proc/thread-self/ns/net"
 
-const libc = koffi.load(null)
-const setns: (fd: number, type: number) => number = libc.func("setns", "int", ["int", "int"])
-
-const openPath = (path: string): number => fs.openSync(path, fs.constants.O_RDONLY)
-
-const enter = (fd: number, path: string): void => {
-  if (setns(fd, CLONE_NEWNET) === 0) return
-  throw new NamespaceError({
-    namespace: path,
-    detail: `cannot be entered (errno ${koffi.errno()}); it needs CAP_SYS_ADMIN and a path of a network namespace`
-  })
-}
+/** Opens it without holding it for a scope; the caller closes the descriptor. Throws what the file system says. */
+export const openPath = (path: string): number => fs.openSync(path, fs.constants.O_RDONLY)
 
 const urlOf = (stat: fs.Stats): string => `inode://${stat.dev}/${stat.ino}`
 

@@ -2,6 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Effect, Queue, Result, Stream } from "effect"
 import { execFileSync } from "node:child_process"
 import { Cidr, Ip, type Kernel } from "../../core/net/index.ts"
+import * as Inside from "./Inside.ts"
 import * as Namespace from "./Namespace.ts"
 import * as Netlink from "./Netlink.ts"
 import * as Sysctl from "./Sysctl.ts"
@@ -372,7 +373,7 @@ describe("Namespace", () => {
       const path = yield* Namespace.scoped(`sl-ns-${process.pid}-throw`)
       const before = yield* Namespace.currentUrl
       assert.throws(() =>
-        Namespace.runIn(path, () => {
+        Inside.run(path, () => {
           throw new Error("inside")
         }), "inside")
       assert.strictEqual(yield* Namespace.currentUrl, before)

@@ -5,7 +5,7 @@
  */
 import { Effect, Schema } from "effect"
 import * as fs from "node:fs"
-import * as Namespace from "./Namespace.ts"
+import * as Inside from "./Inside.ts"
 
 /** A parameter that does not exist, or a value the kernel refuses. */
 export class SysctlError extends Schema.TaggedError<SysctlError>()("SysctlError", {
@@ -30,6 +30,6 @@ const path = (name: string): string => `/proc/sys/${name}`
 // The kernel looks at the namespace of the thread that opens the file, so opening must be synchronous.
 const within = <A>(name: string, namespace: string | undefined, f: () => A): Effect.Effect<A, SysctlError> =>
   Effect.try({
-    try: () => namespace === undefined ? f() : Namespace.runIn(namespace, f),
+    try: () => namespace === undefined ? f() : Inside.run(namespace, f),
     catch: (thrown) => new SysctlError({ name, detail: thrown instanceof Error ? thrown.message : String(thrown) })
   })

@@ -10,12 +10,13 @@ import * as Flags from "./Flags.ts"
 const source = `
   import { Effect } from "effect"
   import * as Process from "./shells/runtime/Process.ts"
+  import { runMain } from "./shells/runtime/RunMain.ts"
   import * as Settings from "./shells/runtime/Settings.ts"
   const settings = Settings.table({
     port: Settings.entry("DEMO_PORT", Settings.Int, 7, "Port."),
     mode: Settings.entry("DEMO_MODE", Settings.Text, "", "Mode.")
   })
-  Process.runMain(Process.program({
+  runMain(Process.program({
     name: "demo", summary: "Shows.", serviceId: "Meridio-demo", settings, graceMs: ({ port }) => port === 7 ? 300 : 60_000,
     validate: ({ port }) => port === 9 ? ["DEMO_PORT must not be 9"] : [],
     main: ({ mode }) => Effect.gen(function*() {

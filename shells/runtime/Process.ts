@@ -210,16 +210,3 @@ const supervised = <E>(main: Effect.Effect<void, E>, options: Running): Promise<
 
 const reportFailure = (cause: Cause.Cause<unknown>): Effect.Effect<void> =>
   Cause.hasInterruptsOnly(cause) ? Effect.void : Effect.logFatal(`Program ended: ${Log.explain(cause)}`, cause)
-
-/** Runs a command as the process: sets the exit code when it ends and leaves nothing behind that keeps it alive. */
-export const runMain = (command: Command, argv: ReadonlyArray<string>): void => {
-  // A reader of our log that goes away must not end us.
-  process.stdout.on("error", () => undefined)
-  void command.run(argv).then(
-    (code) => process.exit(code),
-    (cause: unknown) => {
-      realWorld.err(`${command.name}: ${cause instanceof Error ? cause.message : String(cause)}`)
-      process.exit(1)
-    }
-  )
-}

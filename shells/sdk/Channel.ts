@@ -3,7 +3,6 @@
  * manager the files that it is told about: managers other than ours find network namespaces and sockets only so.
  */
 import { Effect, Result, type Scope } from "effect"
-import * as FdRelay from "../fdpass/FdRelay.ts"
 import * as Address from "../grpc/Address.ts"
 import type * as Grpc from "../grpc/Client.ts"
 import * as Namespace from "../netlink/Namespace.ts"
@@ -54,9 +53,10 @@ const lend = (manager: string, files: ReadonlyArray<string>) =>
   Effect.gen(function*() {
     const address = Result.getOrUndefined(Address.parse(manager))
     const identity = yield* Identity.Identity
-    return identity === undefined || address?._tag !== "Unix"
-      ? undefined
-      : yield* FdRelay.connect({ socketPath: address.path, files })
+    if (identity === undefined || address?._tag !== "Unix") return undefined
+    // Native code, which costs start and memory; in plain text nothing is lent.
+    const FdRelay = yield* Effect.promise(() => import("../fdpass/FdRelay.ts"))
+    return yield* FdRelay.connect({ socketPath: address.path, files })
   })
 
 // Upstream's servers end connections that are pinged often, and a local socket tells by itself when its other end dies.

@@ -1,0 +1,10 @@
+#!/usr/bin/env node
+/**
+ * `sluice` as it is built: the command with the compile cache beside it, which the build fills and which may be
+ * read-only. `NODE_COMPILE_CACHE=FOLDER` names another, `NODE_DISABLE_COMPILE_CACHE=1` does without.
+ */
+import { enableCompileCache } from "node:module"
+import { join } from "node:path"
+
+enableCompileCache(join(import.meta.dirname, "cache"))
+await import("./Main.ts")
