@@ -131,6 +131,9 @@ const views: ReadonlyArray<readonly [metric: string, unit: string, view: (figure
   ["memory per connection", "kB", ({ bytes }) => bytes / 1000]
 ]
 
+const valueOf = (figures: Figures | undefined, view: (figures: Figures) => number): number =>
+  figures === undefined ? Number.NaN : view(figures)
+
 export const bench: Bench.Bench = {
   name: "nsm",
   summary: "connects and refreshes through manager and forwarder by number of connections, against one",
@@ -138,12 +141,19 @@ export const bench: Bench.Bench = {
     // The first connection of a process pays for what is loaded and compiled once.
     yield* Effect.scoped(measure(perNamespace))
     const figures = yield* Effect.forEach(sizes, (size) => Effect.scoped(measure(size)))
-    return views.flatMap(([metric, unit, view]) =>
-      figures.map((one, n) => {
-        const baseline = figures[0] === undefined ? Number.NaN : view(figures[0])
-        const name = `${metric}, ${sizes[n]?.toLocaleString("en")} connections`
-        return { bench: "nsm", metric: name, unit, value: view(one), baseline, ratio: view(one) / baseline }
-      })
-    )
+    return views.flatMap(([metric, unit, view]) => {
+      // What one connection takes is lost in the noise of the process, so it is no baseline for memory.
+      const measured = sizes.map((size, n) => ({ size, value: valueOf(figures[n], view) }))
+        .filter(({ size }) => size > 1 || unit !== "kB")
+      const baseline = measured[0]?.value ?? Number.NaN
+      return measured.map(({ size, value }) => ({
+        bench: "nsm",
+        metric: `${metric}, ${size.toLocaleString("en")} connections`,
+        unit,
+        value,
+        baseline,
+        ratio: value / baseline
+      }))
+    })
   }).pipe(Effect.orDie, Effect.provideService(References.MinimumLogLevel, "Error"))
 }
