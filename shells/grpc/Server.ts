@@ -8,7 +8,7 @@
  * 5. A stale socket file is replaced; a living server or any other file is never touched.
  */
 import * as grpc from "@grpc/grpc-js"
-import { Cause, Effect, Exit, FiberSet, Layer, Result, Stream } from "effect"
+import { Cause, Effect, Exit, FiberSet, Result, Stream } from "effect"
 import type { Context, Scope } from "effect"
 import * as Address from "./Address.ts"
 import * as Definition from "./Definition.ts"
@@ -126,10 +126,6 @@ export function serve(
     return { target: Address.toTarget({ ...address, port }), port }
   })
 }
-
-/** `serve` for the life of a layer. */
-export const layer = <const Services extends ReadonlyArray<Service<unknown>>>(options: Options<Services>) =>
-  Layer.effectDiscard(serve(options))
 
 type Fibers = FiberSet.FiberSet
 

@@ -93,8 +93,6 @@ export const verdict = ({ body, flags, type }: Part): { readonly errno: number; 
   return reason === undefined ? { errno } : { errno, reason }
 }
 
-export const u8 = (n: number): Buffer => Buffer.of(n)
-
 export const u32 = (n: number): Buffer => {
   const bytes = Buffer.alloc(4)
   bytes.writeUInt32LE(n)

@@ -34,19 +34,6 @@ export class ManifestError extends Schema.TaggedError<ManifestError>()("Manifest
 /** The texts of the files, in the order of their names. */
 type Texts = ReadonlyArray<readonly [file: string, text: string]>
 
-/** Reads, judges and picks once. */
-export const load = (options: Options): Effect.Effect<Manifest.Manifest, ManifestError> =>
-  Effect.flatMap(
-    readTexts(options.path),
-    (texts) =>
-      Effect.fromResult(
-        judge(texts, options, undefined).pipe(
-          Result.map(({ manifest }) => manifest),
-          Result.mapError((problems) => new ManifestError({ problems }))
-        )
-      )
-  )
-
 /** Follows the manifests for the life of the scope. The stream starts with the first good configuration. */
 export const follow = (options: Options): Effect.Effect<Stream.Stream<Model.Configuration>, never, Scope.Scope> =>
   Effect.gen(function*() {

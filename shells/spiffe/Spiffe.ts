@@ -10,7 +10,7 @@
  *
  * Source: SPIFFE Workload API standard; go-spiffe `workloadapi/{client,backoff}.go`.
  */
-import { Context, Effect, Layer, Option, Result, Schema, Stream, SubscriptionRef } from "effect"
+import { Context, Effect, Option, Result, Schema, Stream, SubscriptionRef } from "effect"
 import type { Scope } from "effect"
 import { SpiffeWorkloadAPIDefinition, X509SVIDResponse } from "../../proto/gen/workload.ts"
 import * as Client from "../grpc/Client.ts"
@@ -76,9 +76,6 @@ export const make = (options: Options): Effect.Effect<Spiffe["Service"], SpiffeE
       )
     })
   })
-
-/** `make` for the life of a layer. */
-export const layer = (options: Options): Layer.Layer<Spiffe, SpiffeError> => Layer.effect(Spiffe, make(options))
 
 type State =
   | { readonly _tag: "Waiting" }

@@ -8,7 +8,7 @@
  * 3. Statements of other fibers wait while a transaction runs; a transaction inside another one is part of it.
  * 4. A file of somebody else, of a newer version, or damaged is refused and left as it is.
  */
-import { Context, Effect, Layer, Schema, Semaphore } from "effect"
+import { Context, Effect, Schema, Semaphore } from "effect"
 import type { Scope } from "effect"
 import { mkdirSync } from "node:fs"
 import { dirname } from "node:path"
@@ -63,8 +63,6 @@ export interface Store {
 
 /** The store of a program. */
 export class Sqlite extends Context.Service<Sqlite, Store>()("sluice/storage/Sqlite") {}
-
-export const layer = (options: Options): Layer.Layer<Sqlite, SqliteError> => Layer.effect(Sqlite, open(options))
 
 /** Opens the store and closes it with the scope. */
 export const open = (options: Options): Effect.Effect<Store, SqliteError, Scope.Scope> =>
