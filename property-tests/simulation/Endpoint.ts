@@ -1,5 +1,4 @@
 /** The endpoint side of NSM in a simulated process, as `shells/sdk/Endpoint.ts`: its connections and its registration. */
-import { Equal } from "effect"
 import { Host, Model, Monitor, Registration } from "../../core/nsm/index.ts"
 import * as Actor from "./Actor.ts"
 import type * as Api from "./Api.ts"
@@ -81,7 +80,7 @@ export const serve = (ground: Ground, life: Life, options: Options, handler: Han
       close: (connection, done) => {
         if (isServing) host.send({ _tag: "CloseRequested", reply: ask(done), connection })
       },
-      monitor: (selector, emit) => monitor(host, Host.connections, selector, emit)
+      monitor: monitors(host, Host.connections)
     }
   }
 
@@ -109,22 +108,39 @@ export const serve = (ground: Ground, life: Life, options: Options, handler: Han
   }
 }
 
-/** Connections as a monitor tells them: all at first, then what became different. */
-export const monitor = <State, Event>(
+/** Connections as monitors tell them: all at first, then what became different, which is found once for all of them. */
+export const monitors = <State, Event>(
   actor: Actor.Actor<State, Event>,
-  view: (state: State) => Monitor.Connections,
-  selector: Model.Selector,
-  emit: (event: Model.ConnectionEvent) => void
-): Api.Leave => {
-  let before = view(actor.current())
-  emit(Monitor.initial(selector, before))
-  return actor.follow((state) => {
+  view: (state: State) => Monitor.Connections
+): Api.NetworkService["monitor"] => {
+  type Listener = (before: Monitor.Connections, after: Monitor.Connections) => void
+  const listeners = new Set<Listener>()
+  let now = view(actor.current())
+  actor.follow((state) => {
     const after = view(state)
-    if (Equal.equals(before, after)) return
-    for (const event of Monitor.changes(selector, before, after)) emit(event)
-    before = after
+    const ids = new Set([...Object.keys(now), ...Object.keys(after)])
+    const changed = [...ids].filter((id) => now[id] !== after[id])
+    const before = now
+    now = after
+    if (changed.length === 0) return
+    const [old, fresh] = [pick(before, changed), pick(after, changed)]
+    for (const listener of listeners) listener(old, fresh)
   })
+  return (selector, emit) => {
+    emit(Monitor.initial(selector, now))
+    const listener: Listener = (before, after) => {
+      for (const event of Monitor.changes(selector, before, after)) emit(event)
+    }
+    listeners.add(listener)
+    return () => void listeners.delete(listener)
+  }
 }
+
+const pick = (connections: Monitor.Connections, ids: ReadonlyArray<string>): Monitor.Connections =>
+  Object.fromEntries(ids.flatMap((id) => {
+    const connection = connections[id]
+    return connection === undefined ? [] : [[id, connection]]
+  }))
 
 const enrol = (
   { network }: Ground,

@@ -23,27 +23,35 @@ export interface Gateway extends Program {
   readonly addresses: ReadonlyArray<Ip.Ip>
   /** What each frontend announces here. */
   readonly announced: () => ReadonlyMap<string, ReadonlyArray<Cidr.Cidr>>
-  readonly learn: (frontend: string, family: Ip.Family, vips: ReadonlyArray<Cidr.Cidr>) => void
+  /** What came over a session; an old session cannot take back what a newer one said. */
+  readonly learn: (frontend: string, session: Session, vips: ReadonlyArray<Cidr.Cidr>) => void
+  readonly forget: (frontend: string, session: Session) => void
 }
 
 export const make = (
   { world }: Ground,
   { addresses, name }: { readonly name: string; readonly addresses: ReadonlyArray<Ip.Ip> }
 ): Gateway => {
-  const known = new Map<string, ReadonlyArray<Cidr.Cidr>>()
+  const known = new Map<string, Map<Ip.Ip, { readonly session: Session; readonly vips: ReadonlyArray<Cidr.Cidr> }>>()
+  const of = (frontend: string) => known.get(frontend) ?? new Map()
   return {
     name,
     addresses,
     boot: () => known.clear(),
-    announced: () => world.isAlive(name) ? known : new Map(),
-    learn: (frontend, family, vips) => {
-      const others = (known.get(frontend) ?? []).filter((vip) => Cidr.family(vip) !== family)
-      known.set(frontend, [...others, ...vips])
+    announced: () =>
+      new Map(
+        world.isAlive(name)
+          ? [...known].map(([frontend, routes]) => [frontend, [...routes.values()].flatMap(({ vips }) => vips)])
+          : []
+      ),
+    learn: (frontend, session, vips) => void known.set(frontend, of(frontend).set(session.address, { session, vips })),
+    forget: (frontend, session) => {
+      if (known.get(frontend)?.get(session.address)?.session === session) known.get(frontend)?.delete(session.address)
     }
   }
 }
 
-interface Session {
+export interface Session {
   readonly protocol: string
   readonly address: Ip.Ip
   readonly gateway: Gateway | undefined
@@ -101,22 +109,28 @@ export const bird = (
     }
   }
 
-  const tell = ({ address, gateway, peer }: Session): void => {
+  const tell = (session: Session): void => {
+    const { address, gateway, peer } = session
     if (gateway === undefined || peer === undefined) return
     const family = Ip.family(address)
     const vips = announces.filter((vip) => Cidr.family(vip) === family)
     world.later(world.drawMessage(1, 20), () => {
-      if (peer.isAlive() && life.isAlive() && isNear(gateway)) gateway.learn(pod.frontend, family, vips)
+      if (session.peer === peer && life.isAlive() && isNear(gateway)) gateway.learn(pod.frontend, session, vips)
     })
   }
 
   const drop = (session: Session): void => {
-    const { address, gateway, peer } = session
+    const { gateway } = session
     session.peer = undefined
-    if (peer?.isAlive() === true) gateway?.learn(pod.frontend, Ip.family(address), [])
+    gateway?.forget(pod.frontend, session)
     if (!isRunning()) return
     exportRoutes()
     life.later(connectMs.retry, () => connect(session))
+  }
+
+  const leave = (session: Session): void => {
+    session.peer = undefined
+    session.gateway?.forget(pod.frontend, session)
   }
 
   const connect = (session: Session): void => {
@@ -162,9 +176,7 @@ export const bird = (
           gateway: gateways.find(({ addresses }) => addresses.includes(address)),
           peer: undefined
         }))
-      for (const { address, gateway, peer } of sessions.filter((one) => !kept.includes(one))) {
-        if (peer?.isAlive() === true) gateway?.learn(pod.frontend, Ip.family(address), [])
-      }
+      for (const session of sessions.filter((one) => !kept.includes(one))) leave(session)
       sessions = [...kept, ...fresh]
       kept.forEach(tell)
       exportRoutes()
@@ -183,9 +195,7 @@ export const bird = (
     }),
     stop: () => {
       isStopped = true
-      for (const { address, gateway, peer } of sessions) {
-        if (peer?.isAlive() === true) gateway?.learn(pod.frontend, Ip.family(address), [])
-      }
+      sessions.forEach(leave)
       sessions = []
       exportRoutes()
     }

@@ -27,7 +27,15 @@ export const machines = {
 export type Machines = typeof machines
 
 /** How soon dead things are noticed. Unit: milliseconds. */
-export const lifetimes = { targetMs: 30_000, refreshMs: 10_000, tokenMs: 60_000, endpointMs: 60_000 } as const
+export const lifetimes = {
+  targetMs: 30_000,
+  refreshMs: 10_000,
+  tokenMs: 60_000,
+  endpointMs: 60_000,
+  /** Proxies renew addresses so often; a lease outlives three misses, as the settings of the programs want it. */
+  renewMs: 30_000,
+  leaseMs: 100_000
+} as const
 /** The limit of one call to NSM or the IPAM, as in the programs. */
 export const requestMs = 15_000
 /** Pause before a watch that has ended is opened again, as in the programs. */

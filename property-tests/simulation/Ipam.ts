@@ -2,7 +2,7 @@
 import { Ipam, Model } from "../../core/ipam/index.ts"
 import { Configuration } from "../../core/nsp/index.ts"
 import * as Actor from "./Actor.ts"
-import { follow, type Ground, names } from "./Ground.ts"
+import { follow, type Ground, lifetimes, names } from "./Ground.ts"
 import type { Program } from "./World.ts"
 
 export interface Options {
@@ -39,7 +39,7 @@ export const make = (ground: Ground, { pools, trench }: Options): IpamProgram =>
       const waiting = new Map<number, (answer: Model.Answer) => void>()
       let replies = 0
       const actor = Actor.start(world, life, observe, machines.ipam, {
-        settings: { trench, pools, sweep: true, sweepIntervalMs: 300_000, leaseMs: 3_600_000 },
+        settings: { trench, pools, sweep: true, sweepIntervalMs: 10_000, leaseMs: lifetimes.leaseMs },
         entries: [...disk.values()]
       }, (command: Ipam.Command, send: (event: Ipam.Event) => void) => {
         switch (command._tag) {

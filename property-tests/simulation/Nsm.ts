@@ -4,7 +4,7 @@ import type * as Cross from "../../core/nsm/Cross.ts"
 import { Forward, Manager, Model, Registry } from "../../core/nsm/index.ts"
 import * as Actor from "./Actor.ts"
 import type * as Api from "./Api.ts"
-import { monitor } from "./Endpoint.ts"
+import { monitors } from "./Endpoint.ts"
 import { type Ground, lifetimes, names, requestMs } from "./Ground.ts"
 import { randomText } from "./Sdk.ts"
 import type { Life, Program } from "./World.ts"
@@ -150,7 +150,7 @@ export const program = (ground: Ground): Program => {
               freshId: randomText(life),
               connection
             }),
-          monitor: (selector, emit) => monitor(manager, Manager.connections, selector, emit)
+          monitor: monitors(manager, Manager.connections)
         },
         registrar: {
           registerService: (service, done) =>

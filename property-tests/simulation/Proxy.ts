@@ -90,7 +90,7 @@ export const make = (ground: Ground, options: Options): ProxyProgram => {
         mac: Model.stableMac(trench, conduit, node),
         mtu,
         releaseDelayMs: 20_000,
-        renewMs: 300_000,
+        renewMs: lifetimes.renewMs,
         expiryGraceMs: lifetimes.tokenMs / 2,
         tokenLifetimeMs: lifetimes.tokenMs
       },

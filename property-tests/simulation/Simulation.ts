@@ -40,7 +40,7 @@ export interface Outcome {
 
 /** The bounded time in which a trench recovers, and in which it forgets what is closed. */
 export const recoverMs = 180_000
-export const closeMs = 200_000
+export const closeMs = 240_000
 const sampleMs = 1_000
 
 export const run = (options: Options): Outcome => {
