@@ -58,12 +58,16 @@ export const mutants: ReadonlyArray<Mutant> = [
     }
   },
   {
-    mistake: "the proxy does not release the addresses of connections",
+    mistake: "the proxy does not release addresses, and the IPAM does not take them back",
     profile: "calm",
     caughtBy: "nothing-left",
     within: 1,
     machines: {
-      proxy: saying(machines.proxy, (command) => command._tag === "ReleaseAddresses" ? undefined : command)
+      proxy: saying(machines.proxy, (command) => command._tag === "ReleaseAddresses" ? undefined : command),
+      ipam: {
+        ...machines.ipam,
+        init: (input, now) => machines.ipam.init({ ...input, settings: { ...input.settings, sweep: false } }, now)
+      }
     }
   },
   {
@@ -117,7 +121,7 @@ export const mutants: ReadonlyArray<Mutant> = [
   {
     mistake: "the proxy hears of VIPs once",
     profile: "churn",
-    caughtBy: "no-leak",
+    caughtBy: "watchers-know",
     within: 10,
     machines: {
       proxy: hearing(

@@ -26,8 +26,9 @@ describe("A simulated trench", () => {
   })
 
   for (const name of everyday) {
-    it(`keeps every promise in the profile ${name}, with a known seed and with ${fresh}`, () => {
-      for (const seed of [1, fresh]) {
+    const seeds = name === "storm" || name === "flaky" ? [1, fresh] : [1]
+    it(`keeps every promise in the profile ${name} with the seeds ${seeds.join(" and ")}`, () => {
+      for (const seed of seeds) {
         const outcome = Simulation.run({ profile: Profiles.profiles[name], seed })
         assert.strictEqual(outcome.violations.length, 0, report(outcome))
         assert.isAbove(outcome.steps, 1_000)
@@ -42,6 +43,11 @@ describe("A simulated trench", () => {
       for (const { property } of violations) seen.add(property)
     }
     assert.include([...seen], caughtBy)
+  })
+
+  it.each([1048, 1046])("survives what once went wrong in the storm with seed %i", (seed) => {
+    const outcome = Simulation.run({ profile: Profiles.profiles.storm, seed })
+    assert.strictEqual(outcome.violations.length, 0, report(outcome))
   })
 
   it("shows the smallest schedule that still fails", () => {
