@@ -26,7 +26,7 @@ describe("A simulated trench", () => {
   })
 
   for (const name of everyday) {
-    const seeds = name === "storm" || name === "flaky" ? [1, fresh] : [1]
+    const seeds: ReadonlyArray<number> = name === "storm" || name === "flaky" ? [1, fresh] : [1]
     it(`keeps every promise in the profile ${name} with the seeds ${seeds.join(" and ")}`, () => {
       for (const seed of seeds) {
         const outcome = Simulation.run({ profile: Profiles.profiles[name], seed })
