@@ -114,6 +114,12 @@ class World {
     }
   }
 
+  change(operation: Kernel.Operation): void {
+    this.kernel = KernelModel.apply(this.kernel, operation)
+    this.send({ _tag: "KernelChanged" })
+    this.sleep(200)
+  }
+
   taken(): ReadonlyArray<string> {
     return this.log.splice(0)
   }
@@ -199,14 +205,10 @@ describe("LoadBalancer", () => {
     const world = serving()
     world.send({ _tag: "VipsChanged", vips: [vip] })
     world.taken()
-    world.kernel = KernelModel.apply(world.kernel, { _tag: "SetLinkUp", link: "load-balan-a", up: false })
-    world.send({ _tag: "KernelChanged" })
-    world.sleep(200)
+    world.change({ _tag: "SetLinkUp", link: "load-balan-a", up: false })
     assert.strictEqual(world.taken()[0], "rules: stream-a@5000[] stream-b@5002[] flows flow-a")
     assert.isFalse(LoadBalancer.isAvailable(world.state))
-    world.kernel = KernelModel.apply(world.kernel, { _tag: "SetLinkUp", link: "load-balan-a", up: true })
-    world.send({ _tag: "KernelChanged" })
-    world.sleep(200)
+    world.change({ _tag: "SetLinkUp", link: "load-balan-a", up: true })
     assert.isTrue(LoadBalancer.isAvailable(world.state))
   })
 
@@ -271,16 +273,10 @@ describe("LoadBalancer", () => {
   it("takes the fast path where the frontend has its gateways, and does without it when the kernel refuses", () => {
     const world = serving()
     const rule = { family: "v4", priority: 100, table: 4_096, from: Cidr.network(vip.address), foreign: false } as const
-    const gateway: Kernel.Route = {
-      family: "v4",
-      table: 4_096,
-      destination: Cidr.unsafe("0.0.0.0/0"),
-      type: "unicast",
-      metric: 32,
-      hops: [{ via: Ip.unsafe("192.0.2.9"), link: "ext" }],
-      protocol: 12,
-      onlink: false
-    }
+    const hops = [{ via: Ip.unsafe("192.0.2.9"), link: "ext" }]
+    const destination = Cidr.defaultRoute("v4")
+    const shape = { family: "v4", table: 4_096, type: "unicast", metric: 32, protocol: 12, onlink: false } as const
+    const gateway: Kernel.Route = { ...shape, destination, hops }
     world.kernel = KernelModel.applyAll(world.kernel, [
       { _tag: "AddBridge", name: "ext" },
       { _tag: "SetLinkUp", link: "ext", up: true },
@@ -294,19 +290,22 @@ describe("LoadBalancer", () => {
     world.send({ _tag: "VipsChanged", vips: [vip] })
     const rules = "rules: stream-a@5000[1,2] stream-b@5002[] flows flow-a"
     assert.strictEqual(world.taken().at(-1), `${rules}, from ext`)
-    world.kernel = KernelModel.apply(world.kernel, { _tag: "DeleteRoute", route: gateway })
-    world.send({ _tag: "KernelChanged" })
-    world.sleep(200)
+    world.change({ _tag: "DeleteRoute", route: gateway })
     assert.deepStrictEqual(world.taken(), [rules])
     world.refuseFastPath = true
-    world.kernel = KernelModel.apply(world.kernel, { _tag: "ReplaceRoute", route: gateway })
-    world.send({ _tag: "KernelChanged" })
+    world.change({ _tag: "ReplaceRoute", route: gateway })
     world.sleep(30_000)
     assert.deepStrictEqual(world.taken(), [`${rules}, anew`])
     assert.isTrue(LoadBalancer.isAvailable(world.state))
     world.refuseFastPath = false
     world.sleep(31_000)
     assert.deepStrictEqual(world.taken(), [`${rules}, from ext`])
+    world.refuseFastPath = true
+    world.change({ _tag: "SetLinkMtu", link: "ext", mtu: 9_000 })
+    assert.deepStrictEqual(world.taken(), [`${rules}, anew`])
+    world.refuseFastPath = false
+    world.change({ _tag: "SetLinkMtu", link: "ext", mtu: 1_500 })
+    assert.deepStrictEqual(world.taken(), [`${rules}, from ext`], "at once when it leads elsewhere")
   })
 })
 

@@ -11,7 +11,8 @@
  * 4. The endpoint is served exactly while the frontend of this pod is announced.
  * 5. The load balancer is available while the rules in force have a target in any stream; it becomes so when all targets
  *    are in force, or after 2 s: with a part of them it would lead the connections of the others astray.
- * 6. Rules that the kernel refuses are tried without the fast path, which is left off for a minute.
+ * 6. Rules that the kernel refuses are tried without the fast path at once; it is tried again when it leads elsewhere (a
+ *    link may have gone meanwhile), or after a minute.
  */
 import { Equal, Schema } from "effect"
 import { ConduitKey, Flow, type Name, PortNat, sameConduit, Stream, Vip } from "../config/Model.ts"
@@ -248,14 +249,15 @@ const readSucceeded = (state: State, call: number, snapshot: Kernel.Snapshot, no
     serves: isAttracting(state)
   }, snapshot)
   const reached = targets.filter((target) => Routes.isReady(target, snapshot))
-  const { fastPath: _, ...others } = idle
+  const { fastPath: before, fastPathAt, ...others } = idle
   const vips = (state.lists.vips ?? []).map(({ address }) => address)
   const fastPath = FastPath.find(state.settings, vips, reached, snapshot)
   const seen: State = {
     ...others,
     planned: targets,
     ready: reached.map(({ mark }) => mark),
-    ...(fastPath === undefined ? {} : { fastPath })
+    ...(fastPath === undefined ? {} : { fastPath }),
+    ...(fastPathAt === undefined || !Equal.equals(fastPath, before) ? {} : { fastPathAt })
   }
   if (operations.length === 0) return settle({ ...seen, readAt: laterReading(state, now, verifyMs) }, now)
   // The kernel did not become what it was made: somebody else works on it, so leave some time.
@@ -283,7 +285,7 @@ const rulesFailed = (state: State, call: number, now: Machine.Millis): Step => {
   if (applying?.call !== call) return Machine.stay(state)
   return applying.rules.fastPath === undefined
     ? settle({ ...rest, rulesAt: now + retryMs }, now)
-    : settle({ ...rest, fastPathAt: now + fastPathRetryMs }, now)
+    : settle({ ...rest, fastPathAt: now + fastPathRetryMs, readAt: now }, now)
 }
 
 // Starts whatever the state asks for and nothing is under way for.
