@@ -4,7 +4,7 @@
  */
 import { Effect } from "effect"
 import { Profiles, Simulation } from "../property-tests/simulation/index.ts"
-import * as Bench from "./Bench.ts"
+import type * as Bench from "./Bench.ts"
 
 const sizes = [10, 100]
 
@@ -15,25 +15,36 @@ const life = (targets: number): Simulation.Outcome =>
     size: { nodes: Math.ceil(targets / 10), targets, frontends: 2, gateways: 1, streams: 2, maxTargets: targets }
   })
 
-const measured = (figure: (outcome: Simulation.Outcome, seconds: number) => number) =>
-  sizes.map((targets): Bench.Variant<never> => ({
-    name: `with ${targets} targets`,
-    run: Effect.sync(() => {
-      const begin = process.hrtime.bigint()
-      const outcome = life(targets)
-      return figure(outcome, Number(process.hrtime.bigint() - begin) / 1e9)
-    })
-  }))
+/** What is told of each life. */
+const figures: ReadonlyArray<
+  readonly [metric: string, unit: string, (outcome: Simulation.Outcome, seconds: number) => number]
+> = [
+  ["machine steps", "1/s", ({ steps }, seconds) => steps / seconds],
+  ["virtual to real time", "", ({ virtualMs }, seconds) => virtualMs / 1_000 / seconds],
+  ["time per event", "us", ({ events }, seconds) => seconds * 1e6 / events]
+]
 
 export const bench: Bench.Bench = {
   name: "simulate",
   summary: "speed of the simulation of whole trenches",
-  rows: Effect.gen(function*() {
-    const steps = measured(({ steps }, seconds) => steps / seconds)
-    const pace = measured(({ virtualMs }, seconds) => virtualMs / 1_000 / seconds)
-    return [
-      ...yield* Bench.rows("simulate", "machine steps", "1/s", steps, 3),
-      ...yield* Bench.rows("simulate", "virtual to real time", "", pace, 1)
-    ]
+  rows: Effect.sync(() => {
+    life(1)
+    const lives = sizes.map((targets) => {
+      const begin = process.hrtime.bigint()
+      const outcome = life(targets)
+      return { targets, outcome, seconds: Number(process.hrtime.bigint() - begin) / 1e9 }
+    })
+    return figures.flatMap(([metric, unit, figure]) => {
+      const values = lives.map(({ outcome, seconds }) => figure(outcome, seconds))
+      const [baseline = Number.NaN] = values
+      return values.map((value, i): Bench.Row => ({
+        bench: "simulate",
+        metric: `${metric} with ${sizes[i]} targets`,
+        unit,
+        value,
+        baseline,
+        ratio: value / baseline
+      }))
+    })
   })
 }
