@@ -30,7 +30,7 @@ const targetLeaves: Check.Check = {
       const service = Check.anyService(trench)
       if (leaving === undefined || service === undefined) return "nothing to leave"
       const held = service.protocol === "tcp"
-        ? yield* trench.traffic.hold(Check.destination(service), heldConnections)
+        ? yield* Check.holdSteady(trench, service, heldConnections)
         : undefined
       yield* leaving.close(streamOf(trench, service))
       const names = staying.map(({ name }) => name)

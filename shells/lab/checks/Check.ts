@@ -179,3 +179,23 @@ export const allRight = (trench: Trench, withinMs: number): Effect.Effect<Answer
     const service = anyService(trench)
     return service === undefined ? undefined : yield* served(trench, service, names(trench), withinMs)
   })
+
+/**
+ * Opens connections that stay, once they are seen to stand: load balancers take a target back some 100 ms apart, and
+ * until all have, a connection may not outlive a change of its path.
+ */
+export const holdSteady = (
+  trench: Trench,
+  service: Service,
+  count: number
+): Effect.Effect<Answer, CheckFailed> =>
+  Effect.gen(function*() {
+    for (let attempt = 0; attempt < 10; attempt++) {
+      const held = yield* trench.traffic.hold(destination(service), count)
+      yield* Effect.sleep(500)
+      const probed = yield* trench.traffic.probe(held)
+      if (held.lost === 0 && probed.lost === 0) return held
+      yield* trench.traffic.drop(held)
+    }
+    return yield* fail(`${count} connections to ${service.stream} do not stand, though nothing changes`)
+  })

@@ -113,7 +113,7 @@ const restart = (name: string, program: (lab: Lab.Lab, trench: Trench) => Progra
       const victim = program(lab, trench)
       if (victim === undefined) return "no such program"
       const [service] = Check.servicesOf(trench, "tcp", undefined)
-      const held = service === undefined ? undefined : yield* trench.traffic.hold(Check.destination(service), 40)
+      const held = service === undefined ? undefined : yield* Check.holdSteady(trench, service, 40)
       const before = victim.pid()
       yield* victim.kill
       yield* eventually(
