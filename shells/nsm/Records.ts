@@ -1,8 +1,11 @@
 /**
- * The connections of the manager in a file, so that a restarted manager adopts what stands: a JSON array of records,
- * replaced as a whole, so that a crash leaves the old or the new one.
+ * The connections of the manager in a file, so that a restarted manager adopts what stands.
+ *
+ * The first line is a JSON array of records; each further line is one change, `{"save": record}` or `{"forget": client
+ * id}`, so that a change costs the same however many records there are. When the changes outgrow the records, the file
+ * is replaced as a whole. A crash leaves what was there and perhaps the beginning of one line, which does not count.
  */
-import { Context, Effect, Layer, Schema } from "effect"
+import { Context, Effect, Layer, Result, Schema } from "effect"
 import * as fs from "node:fs"
 import * as path from "node:path"
 import * as CircuitState from "../../core/nsm/CircuitState.ts"
@@ -21,41 +24,82 @@ export class Records extends Context.Service<Records, {
   }
 }
 
-const Stored = Schema.fromJsonString(Schema.toCodecJson(Schema.Array(CircuitState.Record)))
-const decode = Schema.decodeEffect(Stored)
-const encode = Schema.encodeSync(Stored)
+const Change = Schema.Union([
+  Schema.Struct({ save: CircuitState.Record }),
+  Schema.Struct({ forget: Schema.String })
+])
+type Change = typeof Change.Type
+const All = Schema.fromJsonString(Schema.toCodecJson(Schema.Array(CircuitState.Record)))
+const One = Schema.fromJsonString(Schema.toCodecJson(Change))
+const [decodeAll, encodeAll] = [Schema.decodeUnknownResult(All), Schema.encodeSync(All)]
+const [decodeOne, encodeOne] = [Schema.decodeUnknownResult(One), Schema.encodeSync(One)]
+
+/** So many changes are appended at least, before the file is replaced. */
+const fewest = 100
+
+type Held = Map<string, CircuitState.Record>
 
 const make = (file: string) =>
   Effect.gen(function*() {
-    const initial = yield* read(file)
-    const records = new Map(initial.map((record) => [Model.clientId(record.connection), record]))
-    const write = Effect.suspend(() => {
-      if (file === "") return Effect.void
-      return Effect.try({
-        try: () => {
-          fs.mkdirSync(path.dirname(file), { recursive: true })
-          fs.writeFileSync(`${file}.new`, encode([...records.values()]), { mode: 0o600 })
-          fs.renameSync(`${file}.new`, file)
-        },
+    const records = yield* read(file)
+    const initial = [...records.values()]
+    let appended = Number.POSITIVE_INFINITY
+    const write = (change: Change) => {
+      if (appended < Math.max(fewest, records.size)) {
+        fs.appendFileSync(file, `${encodeOne(change)}\n`)
+        appended++
+        return
+      }
+      fs.mkdirSync(path.dirname(file), { recursive: true })
+      fs.writeFileSync(`${file}.new`, `${encodeAll([...records.values()])}\n`, { mode: 0o600 })
+      fs.renameSync(`${file}.new`, file)
+      appended = 0
+    }
+    const keep = (change: Change) =>
+      file === "" ? Effect.void : Effect.try({
+        try: () => write(change),
         catch: (thrown) => thrown instanceof Error ? thrown.message : String(thrown)
       }).pipe(
-        Effect.catch((problem) => Effect.logError(`Connections are not saved in NSM_STATE_PATH=${file}: ${problem}`))
+        Effect.catch((problem) => {
+          // What is in the file now is uncertain, so that the next change replaces it.
+          appended = Number.POSITIVE_INFINITY
+          return Effect.logError(`Connections are not saved in NSM_STATE_PATH=${file}: ${problem}`)
+        })
       )
-    })
     return Records.of({
       initial,
       save: (record) =>
-        Effect.andThen(Effect.sync(() => records.set(Model.clientId(record.connection), record)), write),
-      forget: (clientId) => Effect.suspend(() => records.delete(clientId) ? write : Effect.void)
+        Effect.suspend(() => {
+          records.set(Model.clientId(record.connection), record)
+          return keep({ save: record })
+        }),
+      forget: (clientId) => Effect.suspend(() => records.delete(clientId) ? keep({ forget: clientId }) : Effect.void)
     })
   })
 
 /** An unreadable file counts as none: what it spoke of is swept, and clients heal. */
-const read = (file: string): Effect.Effect<ReadonlyArray<CircuitState.Record>> =>
-  file === "" || !fs.existsSync(file)
-    ? Effect.succeed([])
-    : Effect.suspend(() => decode(fs.readFileSync(file, "utf8"))).pipe(
-      Effect.catch((error) =>
-        Effect.as(Effect.logError(`NSM_STATE_PATH=${file} is not readable and is ignored: ${error.message}`), [])
-      )
+const read = (file: string): Effect.Effect<Held> =>
+  Effect.suspend(() => {
+    const held = file === "" || !fs.existsSync(file)
+      ? Result.succeed<Held>(new Map())
+      : parse(fs.readFileSync(file, "utf8"))
+    return Result.isSuccess(held) ? Effect.succeed(held.success) : Effect.as(
+      Effect.logError(`NSM_STATE_PATH=${file} is not readable and is ignored: ${held.failure}`),
+      new Map()
     )
+  })
+
+const parse = (text: string): Result.Result<Held, string> => {
+  const [first = "", ...rest] = text.split("\n")
+  const all = decodeAll(first)
+  if (Result.isFailure(all)) return Result.fail(all.failure.message)
+  const held: Held = new Map(all.success.map((record) => [Model.clientId(record.connection), record]))
+  // What follows the last line break is a line that was not finished.
+  for (const line of rest.slice(0, -1)) {
+    const change = decodeOne(line)
+    if (Result.isFailure(change)) return Result.fail(change.failure.message)
+    if ("save" in change.success) held.set(Model.clientId(change.success.save.connection), change.success.save)
+    else held.delete(change.success.forget)
+  }
+  return Result.succeed(held)
+}
