@@ -162,7 +162,9 @@ const performOne = (operation: Forward.Operation, places: Places): Effect.Effect
       })
       return client.netlink.createVeth(end(operation.client, client), end(operation.endpoint, endpoint)).pipe(
         Effect.andThen(allowIpv6(operation.client, client)),
-        Effect.andThen(allowIpv6(operation.endpoint, endpoint))
+        Effect.andThen(allowIpv6(operation.endpoint, endpoint)),
+        Effect.andThen(allowPing(client)),
+        Effect.andThen(allowPing(endpoint))
       )
     }
   }
@@ -171,6 +173,10 @@ const performOne = (operation: Forward.Operation, places: Places): Effect.Effect
 /** A namespace may have IPv6 switched off for new links; where IPv6 does not exist at all that is no failure. */
 const allowIpv6 = ({ link }: Cross.End, { path }: Place): Effect.Effect<void> =>
   Effect.ignore(Sysctl.write(`net/ipv6/conf/${link}/disable_ipv6`, "0", path))
+
+/** Upstream's clients ping the endpoint over sockets without privileges, and reconnect for as long as these are refused. */
+const allowPing = ({ path }: Place): Effect.Effect<void> =>
+  Effect.ignore(Sysctl.write("net/ipv4/ping_group_range", "0 2147483647", path))
 
 const namespaceGone = (
   url: string,

@@ -10,6 +10,7 @@ import * as Model from "../../core/nsm/Model.ts"
 import * as Health from "../grpc/Health.ts"
 import * as Namespace from "../netlink/Namespace.ts"
 import * as Netlink from "../netlink/Netlink.ts"
+import * as Sysctl from "../netlink/Sysctl.ts"
 import { NsmClient } from "../sdk/Client.ts"
 import * as Endpoint from "../sdk/Endpoint.ts"
 import { NsmError } from "../sdk/Error.ts"
@@ -174,6 +175,10 @@ describe("nsmgr with real namespaces", () => {
           assert.match(far?.name ?? "", /^proxy\.cond-[0-9a-f]{4}$/)
           for (const there of ["172.16.0.3", "fd00::3"]) {
             execFileSync("nsenter", [`--net=${here.client}`, "ping", "-c1", "-W2", there])
+          }
+          for (const namespace of [here.client, here.endpoint]) {
+            const groups = yield* Sysctl.read("net/ipv4/ping_group_range", namespace)
+            assert.strictEqual(groups, "0\t2147483647", "everybody may ping, as upstream's clients do")
           }
 
           assert.deepStrictEqual((yield* nsm.request(wanted)).id, connection.id)
