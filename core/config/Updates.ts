@@ -2,7 +2,7 @@
  * What may not change while an object exists: running components take these values once. To change one, remove the
  * object (or give it another name) and create it again. Source: Meridio `api/v1/*_webhook.go`, `ValidateUpdate`.
  */
-import { Equal } from "effect"
+import * as Same from "../Same.ts"
 import { referenceOf } from "./Conflicts.ts"
 import { defaultMaxTargets } from "./Model.ts"
 import * as Problem from "./Problem.ts"
@@ -20,7 +20,7 @@ export const check = (
     return fields(resource).flatMap(({ path, value }, index) => {
       const was = previous[index]?.value
       const remedy = `was ${JSON.stringify(was) ?? "missing"} and cannot change; remove the object first`
-      return Equal.equals(was, value) ? [] : [Problem.make(referenceOf(resource), path, value, remedy)]
+      return Same.equals(was, value) ? [] : [Problem.make(referenceOf(resource), path, value, remedy)]
     })
   })
 }

@@ -22,15 +22,17 @@
  *
  * Source: Meridio cmd/frontend; differences are named in the parts.
  */
-import { Equal, Schema } from "effect"
+import { Schema } from "effect"
 import * as Machine from "../Machine.ts"
+import * as Memo from "../Memo.ts"
 import { Cidr } from "../net/index.ts"
+import * as Same from "../Same.ts"
 import * as Admission from "./Admission.ts"
 import * as Announcement from "./Announcement.ts"
 import * as BirdConfig from "./BirdConfig.ts"
 import * as Connectivity from "./Connectivity.ts"
 import * as Keeper from "./Keeper.ts"
-import { Attractor, type Gateway, OfferedAttractor, Secret, Settings } from "./Model.ts"
+import { Attractor, type BirdSettings, type Gateway, OfferedAttractor, Secret, Settings } from "./Model.ts"
 import * as Monitor from "./Monitor.ts"
 import * as Quarantine from "./Quarantine.ts"
 import * as Report from "./Report.ts"
@@ -173,7 +175,7 @@ const take = (state: State, event: Event | Machine.Woken, now: Machine.Millis): 
       if (!state.sources.includes(event.secret.source)) return Machine.stay(state)
       const others = state.secrets.filter(({ source }) => source !== event.secret.source)
       const secrets = [...others, event.secret].toSorted((a, b) => (a.source < b.source ? -1 : 1))
-      return Equal.equals(secrets, state.secrets) ? Machine.stay(state) : [{ ...state, secrets }, []]
+      return Same.equals(secrets, state.secrets) ? Machine.stay(state) : [{ ...state, secrets }, []]
     }
     case "SecretGone": {
       const secrets = state.secrets.filter(({ source }) => source !== event.source)
@@ -225,7 +227,7 @@ const takeAttractor = (state: State, attractors: ReadonlyArray<OfferedAttractor>
     return [state, [Report.report("Warning", `the NSP sent ${attractors.length} attractors instead of one: ignored`)]]
   }
   const attractor = attractors[0] === undefined ? Admission.nothing : Admission.admit(attractors[0])
-  return Equal.equals(attractor, state.attractor) ? Machine.stay(state) : [{ ...state, attractor }, []]
+  return Same.equals(attractor, state.attractor) ? Machine.stay(state) : [{ ...state, attractor }, []]
 }
 
 const takeSpeaker = (state: State, event: Speaker.Event, now: Machine.Millis): Step => {
@@ -281,7 +283,7 @@ const settleMonitor = (state: State, now: Machine.Millis): Step => {
 const settleConnectivity = (state: State, now: Machine.Millis): Step => {
   const { protocols, sessions } = state.monitor
   const connectivity = Connectivity.judge(gatewaysOf(state), protocols, sessions, state.settings.perFamily)
-  if (Equal.equals(connectivity, state.connectivity)) return Machine.stay(state)
+  if (Same.equals(connectivity, state.connectivity)) return Machine.stay(state)
   const lost = state.connectivity.connected && !connectivity.connected
   const monitor = lost ? Monitor.pause(state.monitor, state.settings, now) : state.monitor
   const reports = state.phase._tag === "Running" ? Report.sessions(state.connectivity, connectivity) : []
@@ -326,7 +328,7 @@ const settleSecrets = (state: State): Step => {
       )
     )
   ].toSorted()
-  if (Equal.equals(sources, state.sources)) return Machine.stay(state)
+  if (Same.equals(sources, state.sources)) return Machine.stay(state)
   const secrets = state.secrets.filter(({ source }) => sources.includes(source))
   return [{ ...state, secrets, sources }, [{ _tag: "WatchSecrets", sources }]]
 }
@@ -334,7 +336,7 @@ const settleSecrets = (state: State): Step => {
 const settleComplaints = (state: State): Step => {
   const { attractor = Admission.nothing, quarantine, secrets, speaker } = state
   const complaints = Report.complaints({ attractor, secrets, quarantine, speaker, wanted: wantedConfig(state) })
-  if (Equal.equals(complaints, state.complaints)) return Machine.stay(state)
+  if (Same.equals(complaints, state.complaints)) return Machine.stay(state)
   const fresh = complaints.filter((complaint) => !state.complaints.includes(complaint))
   return [{ ...state, complaints }, fresh.map((complaint) => Report.report("Error", complaint))]
 }
@@ -390,5 +392,8 @@ const wantsBird = (state: State, config: BirdConfig.Config): boolean => {
 const gatewaysOf = ({ attractor, quarantine }: State): ReadonlyArray<Gateway> =>
   Quarantine.free(attractor?.gateways ?? [], quarantine)
 
-const baseConfig = ({ settings }: State): BirdConfig.Config =>
-  BirdConfig.render({ settings: settings.bird, vips: [], announces: [], gateways: [], secrets: [] })
+const baseConfig = ({ settings }: State): BirdConfig.Config => baseOf(settings.bird)
+
+const baseOf = Memo.each((settings: BirdSettings): BirdConfig.Config =>
+  BirdConfig.render({ settings, vips: [], announces: [], gateways: [], secrets: [] })
+)

@@ -6,9 +6,10 @@
  * 3. The egress of a VIP that was removed is dropped for a while, as its targets may still be sending. It stays dropped
  *    when the program ends: the namespace is the pod's and ends with it, or the next life takes over.
  */
-import { Equal, Schema } from "effect"
+import { Schema } from "effect"
 import * as Machine from "../Machine.ts"
 import { Cidr } from "../net/index.ts"
+import * as Same from "../Same.ts"
 import { Desired } from "./Rules.ts"
 
 export const State = Schema.Struct({
@@ -83,7 +84,7 @@ export const settle = (
   const leaving = blackhole ? leavingAfter(state, wish, now + Math.max(1, settings.guardMs), now) : []
   const guarded = leaving.map(({ vip }) => vip)
   const changed = doing._tag === "Resting" ||
-    (doing.done && !(Equal.equals(kept, vips) && Equal.equals(guarded, state.leaving.map(({ vip }) => vip))))
+    (doing.done && !(Same.equals(kept, vips) && Same.equals(guarded, state.leaving.map(({ vip }) => vip))))
   if (!changed && doing._tag === "Waiting" && now < doing.at) return Machine.stay(state)
   return [
     { kept, leaving, doing: { _tag: "Converging", call, vips } },
@@ -111,7 +112,7 @@ export const secured = ({ doing, kept }: State): ReadonlyArray<Cidr.Cidr> =>
 
 /** Whether the kernel is known to hold the rules of exactly these VIPs. */
 export const keeps = ({ doing, kept }: State, vips: ReadonlyArray<Cidr.Cidr>): boolean =>
-  doing._tag === "Waiting" && doing.done && Equal.equals(kept, vips)
+  doing._tag === "Waiting" && doing.done && Same.equals(kept, vips)
 
 export const wake = ({ doing, leaving }: State): Machine.Millis | undefined => {
   if (doing._tag !== "Waiting") return undefined

@@ -12,7 +12,8 @@
  *
  * Meridio ends with a refused configuration, and again after each restart.
  */
-import { Equal, Schema } from "effect"
+import { Schema } from "effect"
+import * as Same from "../Same.ts"
 import * as BirdConfig from "./BirdConfig.ts"
 import { type BirdSettings, Gateway, type Secret } from "./Model.ts"
 import type * as Speaker from "./Speaker.ts"
@@ -83,8 +84,8 @@ export const remaining = (
 ): ReadonlyArray<Entry> => {
   const still = entries.filter((entry) =>
     gateways.some((gateway) =>
-      Equal.equals(gateway, entry.gateway) &&
-      Equal.equals(BirdConfig.passwordUse(gateway, secrets), entry.password)
+      Same.equals(gateway, entry.gateway) &&
+      Same.equals(BirdConfig.passwordUse(gateway, secrets), entry.password)
     )
   )
   return still.length === entries.length ? entries : still
@@ -103,4 +104,4 @@ const entryOf = (gateway: Gateway, secrets: ReadonlyArray<Secret>, message: stri
 
 const isIn = (config: BirdConfig.Config, { gateway, password }: Entry, settings: BirdSettings): boolean =>
   config.text.includes(BirdConfig.protocolText(gateway, settings)) &&
-  (password === undefined || config.passwords.some((use) => Equal.equals(use, password)))
+  (password === undefined || config.passwords.some((use) => Same.equals(use, password)))

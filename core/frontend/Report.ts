@@ -1,5 +1,6 @@
 /** What the operator is told: each mistake once while it lasts, and how the gateways fare when that changes. */
-import { Equal, Schema } from "effect"
+import { Schema } from "effect"
+import * as Same from "../Same.ts"
 import * as BirdConfig from "./BirdConfig.ts"
 import type { Connectivity } from "./Connectivity.ts"
 import type { Attractor, Secret } from "./Model.ts"
@@ -27,7 +28,7 @@ export const complaints = (mistakes: Mistakes): ReadonlyArray<string> => {
   const { attractor, quarantine, secrets, speaker: { process }, wanted } = mistakes
   const change = process._tag === "Up" ? process.change : undefined
   // A refusal that led to another wish is the quarantine's.
-  const refusal = change?._tag === "Refused" && Equal.equals(change.config, wanted) ? change : undefined
+  const refusal = change?._tag === "Refused" && Same.equals(change.config, wanted) ? change : undefined
   const culprit = refusal && (BirdConfig.culprit(refusal.config.text, refusal.message) ?? "the new one")
   return [
     ...attractor.rejected.map(({ item, reason }) => `${item} is left out: ${reason}`),
@@ -45,7 +46,7 @@ export const complaints = (mistakes: Mistakes): ReadonlyArray<string> => {
 
 /** The status of all gateways, if one of them or the whole went up or down. */
 export const sessions = (before: Connectivity, after: Connectivity): ReadonlyArray<Report> => {
-  if (Equal.equals(ups(before), ups(after))) return []
+  if (Same.equals(ups(before), ups(after))) return []
   const gateways = after.gateways.map(({ detail, gateway, up }) => `${gateway} ${up ? "up" : `down (${detail})`}`)
   const reach = after.connected ? "the outside is reachable" : "the outside is not reachable"
   return [report(

@@ -11,9 +11,10 @@
  *    must no longer be announced is taken out of the running one.
  * 4. `announced` covers everything BIRD may be announcing, also while an outcome is unknown.
  */
-import { Equal, Schema } from "effect"
+import { Schema } from "effect"
 import * as Machine from "../Machine.ts"
 import type { Cidr } from "../net/index.ts"
+import * as Same from "../Same.ts"
 import * as BirdConfig from "./BirdConfig.ts"
 
 const Config = BirdConfig.Config
@@ -164,7 +165,7 @@ export const announced = ({ process }: State): ReadonlyArray<Cidr.Cidr> => {
 
 /** Whether BIRD runs the configuration, as far as is known. */
 export const runs = ({ process }: State, config: Config): boolean =>
-  process._tag === "Up" && process.change._tag === "None" && Equal.equals(process.applied, config)
+  process._tag === "Up" && process.change._tag === "None" && Same.equals(process.applied, config)
 
 type Up = Extract<State["process"], { _tag: "Up" }>
 
@@ -178,14 +179,14 @@ const configure = (state: State, up: Up, config: Config | undefined, call: numbe
 const due = ({ applied, change }: Up, wanted: Config, now: Machine.Millis): Config | undefined => {
   switch (change._tag) {
     case "None":
-      return Equal.equals(applied, wanted) ? undefined : wanted
+      return Same.equals(applied, wanted) ? undefined : wanted
     case "Configuring":
       return undefined
     case "Uncertain":
       return now < change.at ? undefined : wanted
     case "Refused":
       // A mistake in a gateway must not keep VIPs announced: they are taken out of the configuration that runs.
-      if (!Equal.equals(change.config, wanted)) return Equal.equals(applied, wanted) ? undefined : wanted
+      if (!Same.equals(change.config, wanted)) return Same.equals(applied, wanted) ? undefined : wanted
       return applied.announces.every((vip) => wanted.announces.includes(vip)) ? undefined : BirdConfig.silence(applied)
   }
 }

@@ -4,10 +4,11 @@
  * A list that becomes empty is believed when it stays so for 2 s: after its restart the NSP of the original sends empty
  * lists before it has read its configuration. Targets and frontends come from its store, and are believed at once.
  */
-import { Equal, Schema } from "effect"
+import { Schema } from "effect"
 import { Flow, PortNat, Stream, Vip } from "../config/Model.ts"
 import { Target } from "../config/Target.ts"
 import * as Machine from "../Machine.ts"
+import * as Same from "../Same.ts"
 
 /** The last list of each kind; absent until the first one. */
 export const Lists = Schema.Struct({
@@ -41,7 +42,7 @@ export const receive = (lists: Lists, change: Partial<Omit<Lists, "emptyAt">>, n
     return emptyAt[doubt] === undefined ? { ...lists, emptyAt: { ...emptyAt, [doubt]: now + holdMs } } : lists
   }
   const next = { ...lists, ...change, emptyAt: doubt === undefined ? emptyAt : without(emptyAt, doubt) }
-  return Equal.equals(next, lists) ? lists : next
+  return Same.equals(next, lists) ? lists : next
 }
 
 /** The lists when their time has come. */

@@ -14,11 +14,12 @@
  * 6. Rules that the kernel refuses are tried without the fast path at once; it is tried again when it leads elsewhere (a
  *    link may have gone meanwhile), or after a minute.
  */
-import { Equal, Schema } from "effect"
+import { Schema } from "effect"
 import { ConduitKey, Flow, type Name, PortNat, sameConduit, Stream, Vip } from "../config/Model.ts"
 import { Target } from "../config/Target.ts"
 import * as Machine from "../Machine.ts"
 import * as Kernel from "../net/Kernel.ts"
+import * as Same from "../Same.ts"
 import * as FastPath from "./FastPath.ts"
 import * as Lists from "./Lists.ts"
 import * as Maglev from "./Maglev.ts"
@@ -257,7 +258,7 @@ const readSucceeded = (state: State, call: number, snapshot: Kernel.Snapshot, no
     planned: targets,
     ready: reached.map(({ mark }) => mark),
     ...(fastPath === undefined ? {} : { fastPath }),
-    ...(fastPathAt === undefined || !Equal.equals(fastPath, before) ? {} : { fastPathAt })
+    ...(fastPathAt === undefined || !Same.equals(fastPath, before) ? {} : { fastPathAt })
   }
   if (operations.length === 0) return settle({ ...seen, readAt: laterReading(state, now, verifyMs) }, now)
   // The kernel did not become what it was made: somebody else works on it, so leave some time.
@@ -334,7 +335,7 @@ const settleRules = (state: State, now: Machine.Millis): Step => {
     return Machine.stay(state)
   }
   const wanted = Wanted.rules(given(state), state.ready, fastPathAt === undefined ? state.fastPath : undefined)
-  if (rules !== undefined && Equal.equals(rules, wanted)) {
+  if (rules !== undefined && Same.equals(rules, wanted)) {
     return rulesAt === undefined ? Machine.stay(state) : [{ ...rest, rules }, []]
   }
   const call = state.nextCall
@@ -347,7 +348,7 @@ const settleRules = (state: State, now: Machine.Millis): Step => {
 
 const settleKernel = (state: State, now: Machine.Millis): Step => {
   if (state.kernel._tag !== "Idle") return Machine.stay(state)
-  const isDue = state.readAt <= now || !Equal.equals(Wanted.targets(given(state)), state.planned)
+  const isDue = state.readAt <= now || !Same.equals(Wanted.targets(given(state)), state.planned)
   return isDue ? read(state, false) : Machine.stay(state)
 }
 

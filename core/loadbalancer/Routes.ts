@@ -12,6 +12,7 @@
  * copies pile up), the link in the route, and the comparison with what is there.
  */
 import { Schema } from "effect"
+import * as Memo from "../Memo.ts"
 import * as Cidr from "../net/Cidr.ts"
 import * as Ip from "../net/Ip.ts"
 import type * as Kernel from "../net/Kernel.ts"
@@ -108,16 +109,24 @@ const neighbours = (ip: Ip.Ip, observed: Kernel.Snapshot): ReadonlyArray<Kernel.
 
 /** The link on whose network the address lies; of several the last one: it is the newest, as they come by index. */
 export const linkOf = (ip: Ip.Ip, observed: Kernel.Snapshot): string | undefined => {
-  let best: Kernel.Address | undefined
-  for (const { name, up } of observed.links) {
-    if (!up) continue
-    for (const address of observed.addresses) {
-      if (address.link !== name || !Cidr.contains(Cidr.network(address.cidr), Cidr.host(ip))) continue
-      if (best === undefined || Cidr.length(address.cidr) >= Cidr.length(best.cidr)) best = address
-    }
+  const { lengths, links } = networksOf(observed)
+  for (const length of lengths) {
+    const link = length <= Ip.bits(Ip.family(ip)) ? links.get(Cidr.network(Cidr.make(ip, length))) : undefined
+    if (link !== undefined) return link
   }
-  return best?.link
+  return undefined
 }
+
+/** The networks of links that are up, each with its last link, and the lengths of their prefixes, the longest first. */
+const networksOf = Memo.each(({ addresses, links }: Kernel.Snapshot) => {
+  const found = new Map<Cidr.Cidr, string>()
+  for (const { name, up } of links) {
+    if (!up) continue
+    for (const { cidr, link } of addresses) if (link === name) found.set(Cidr.network(cidr), name)
+  }
+  const lengths = [...new Set([...found.keys()].map(Cidr.length))].toSorted((a, b) => b - a)
+  return { links: found, lengths }
+})
 
 const routeOf = (mark: number, ip: Ip.Ip, observed: Kernel.Snapshot): Kernel.Route | undefined => {
   const family = Ip.family(ip)

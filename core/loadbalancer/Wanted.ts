@@ -1,6 +1,7 @@
 /** What the lists of the NSP ask for: the targets to route to, and the rules once some of them are ready. */
 import { type ConduitKey, sameConduit, type Stream } from "../config/Model.ts"
 import * as Target from "../config/Target.ts"
+import * as Memo from "../Memo.ts"
 import * as Cidr from "../net/Cidr.ts"
 import * as Ip from "../net/Ip.ts"
 import type { Lists } from "./Lists.ts"
@@ -25,9 +26,18 @@ export const streams = (conduit: ConduitKey, all: ReadonlyArray<Stream>): Readon
   all.filter((stream) => sameConduit(stream, conduit) && stream.maxTargets <= Maglev.maxTargetsLimit)
 
 /** Enabled targets with a usable identifier, by mark; of several with the same one the first by address. */
-export const targets = ({ attracts, conduit, lists, offsets }: Given): ReadonlyArray<Routes.Target> => {
+export const targets = ({ attracts, conduit, lists, offsets }: Given): ReadonlyArray<Routes.Target> =>
+  attracts && lists.targets !== undefined ? targetsOf({ conduit, all: lists.targets, offsets }) : []
+
+interface Listed {
+  readonly conduit: ConduitKey
+  readonly all: ReadonlyArray<Target.Target>
+  readonly offsets: Offsets
+}
+
+const targetsOf = Memo.last(({ all }: Listed) => all, ({ all, conduit, offsets }): ReadonlyArray<Routes.Target> => {
   const byMark = new Map<number, Routes.Target>()
-  for (const target of attracts ? lists.targets ?? [] : []) {
+  for (const target of all) {
     const { stream } = target
     const identifier = Target.identifier(target)
     if (target.status !== "enabled" || identifier === undefined) continue
@@ -40,7 +50,7 @@ export const targets = ({ attracts, conduit, lists, offsets }: Given): ReadonlyA
     if (ips.length > 0 && (other === undefined || ips.join() < other.ips.join())) byMark.set(mark, { mark, ips })
   }
   return [...byMark.values()].toSorted((a, b) => a.mark - b.mark)
-}
+})
 
 /** The rules when packets may go to the ready ones of the wanted targets, by the fast path if there is one. */
 export const rules = (given: Given, ready: ReadonlyArray<number>, fastPath?: FastPath): Ruleset => {
@@ -72,10 +82,10 @@ export const rules = (given: Given, ready: ReadonlyArray<number>, fastPath?: Fas
 }
 
 // The lowest address of each family.
-const addresses = (texts: ReadonlyArray<string>): ReadonlyArray<Ip.Ip> => {
+const addresses = Memo.each((texts: ReadonlyArray<string>): ReadonlyArray<Ip.Ip> => {
   const all = texts.flatMap((text) => {
     const parsed = Cidr.parse(text)
     return parsed._tag === "Success" ? [Cidr.ip(parsed.success)] : []
   }).toSorted(Ip.compare)
   return Ip.families.flatMap((family) => all.find((ip) => Ip.family(ip) === family) ?? [])
-}
+})

@@ -3,6 +3,7 @@
  * because an interface address needs them; `network` clears them.
  */
 import { Brand, Result, Schema, SchemaGetter } from "effect"
+import * as Memo from "../Memo.ts"
 import * as Ip from "./Ip.ts"
 
 /** A canonical `address/length`. */
@@ -60,17 +61,22 @@ export const length = (cidr: Cidr): number => Number(cidr.slice(cidr.indexOf("/"
 export const family = (cidr: Cidr): Ip.Family => (cidr.includes(":") ? "v6" : "v4")
 
 /** The network with the host bits cleared. */
-export const network = (cidr: Cidr): Cidr => {
+export const network: (cidr: Cidr) => Cidr = Memo.text((cidr) => {
   const hostBits = BigInt(Ip.bits(family(cidr)) - length(cidr))
   return make(Ip.fromBigInt(family(cidr), (Ip.toBigInt(ip(cidr)) >> hostBits) << hostBits), length(cidr))
-}
+})
 
 /** Whether every address of `inner` lies in `outer`; false across families. */
 export const contains = (outer: Cidr, inner: Cidr): boolean => {
-  if (family(outer) !== family(inner) || length(outer) > length(inner)) return false
-  const hostBits = BigInt(Ip.bits(family(outer)) - length(outer))
-  return Ip.toBigInt(ip(outer)) >> hostBits === Ip.toBigInt(ip(inner)) >> hostBits
+  if (outer === inner) return true
+  if (family(outer) !== family(inner)) return false
+  const [one, other] = [parts(outer), parts(inner)]
+  if (one.length > other.length) return false
+  const hostBits = BigInt(Ip.bits(family(outer)) - one.length)
+  return one.value >> hostBits === other.value >> hostBits
 }
+
+const parts = Memo.text((cidr: Cidr) => ({ value: Ip.toBigInt(ip(cidr)), length: length(cidr) }))
 
 /** Whether the two share an address. */
 export const overlaps = (a: Cidr, b: Cidr): boolean => contains(a, b) || contains(b, a)

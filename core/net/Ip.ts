@@ -4,6 +4,7 @@
  */
 import { Brand, Result, Schema, SchemaGetter } from "effect"
 import { NetAddress } from "effect/net"
+import * as Memo from "../Memo.ts"
 
 /** The two address families. */
 export const Family = Schema.Literals(["v4", "v6"])
@@ -57,11 +58,12 @@ export const unsafe = (text: string): Ip => Result.getOrThrow(parse(text))
 export const family = (ip: Ip): Family => (ip.includes(":") ? "v6" : "v4")
 
 /** The address as an unsigned integer. */
-export const toBigInt = (ip: Ip): bigint =>
+export const toBigInt: (ip: Ip) => bigint = Memo.text((ip) =>
   NetAddress.match(NetAddress.ipFromStringUnsafe(ip), {
     onIpv4: (address) => join(NetAddress.ipv4ToOctets(address), 8n),
     onIpv6: (address) => join(NetAddress.ipv6ToSegments(address), 16n)
   })
+)
 
 /** The address with the given unsigned integer value; bits above the family's length are dropped. */
 export const fromBigInt = (family: Family, n: bigint): Ip => {

@@ -10,8 +10,9 @@
  *
  * Source: api, `registry`; sdk, `registry/common/{expire,memory}`.
  */
-import { Equal, Schema } from "effect"
+import { Schema } from "effect"
 import * as Machine from "../Machine.ts"
+import * as Same from "../Same.ts"
 import * as Model from "./Model.ts"
 import * as Table from "./Table.ts"
 
@@ -118,7 +119,7 @@ const seconds = (time: Machine.Millis | undefined): number | undefined =>
 export const fitsService = (template: Model.NetworkService, service: Model.NetworkService): boolean =>
   (template.name === "" || template.name === service.name)
   && (template.payload === "" || template.payload === service.payload)
-  && (template.matches.length === 0 || Equal.equals(template.matches, service.matches))
+  && (template.matches.length === 0 || Same.equals(template.matches, service.matches))
 
 /** What a watcher hears about one object. */
 export interface Change<A> {

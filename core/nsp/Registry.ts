@@ -14,9 +14,10 @@
  * 4. A change that watchers see issues one `SaveTarget` or `RemoveTarget`; a mere refresh issues none.
  * 5. Every request is answered once.
  */
-import { Equal, HashMap, Option, Schema } from "effect"
+import { HashMap, Option, Schema } from "effect"
 import { Kind, Status, Target } from "../config/Target.ts"
 import * as Machine from "../Machine.ts"
+import * as Same from "../Same.ts"
 
 /** How long a target lives without being registered again. */
 export const Settings = Schema.Struct({ entryTimeoutMs: Schema.Int.check(Schema.isGreaterThan(0)) })
@@ -199,7 +200,7 @@ const unset = <A>(map: ByTarget<A>, target: Target): ByTarget<A> => {
 }
 
 const put = (state: State, target: Target): State =>
-  Equal.equals(find(state.targets, target), target)
+  Same.equals(find(state.targets, target), target)
     ? state
     : { ...state, targets: set(state.targets, target, target) }
 

@@ -7,9 +7,10 @@
  * 2. Operations that were just tried and are still wanted wait before they are tried again.
  * 3. Without any reason the kernel is read from time to time.
  */
-import { Equal, Schema } from "effect"
+import { Schema } from "effect"
 import * as Machine from "../Machine.ts"
 import { Kernel } from "../net/index.ts"
+import * as Same from "../Same.ts"
 
 const Settings = Schema.Struct({ applyRetryMs: Machine.Millis, resyncMs: Machine.Millis })
 type Settings = typeof Settings.Type
@@ -100,7 +101,7 @@ const planned = (state: State, operations: ReadonlyArray<Kernel.Operation>, now:
     const { tried: _, ...fresh } = state
     return again ? observe(fresh) : [rest(fresh, now + settings.resyncMs), []]
   }
-  if (tried !== undefined && now < tried.retryAt && Equal.equals(tried.operations, operations)) {
+  if (tried !== undefined && now < tried.retryAt && Same.equals(tried.operations, operations)) {
     return again ? observe(state) : [rest(state, tried.retryAt), []]
   }
   return [

@@ -9,9 +9,9 @@
  *
  * Source: Meridio `pkg/proxy/proxy.go`, which gives an address twice when a request has our addresses but no gateway.
  */
-import { Equal } from "effect"
 import { Cidr } from "../net/index.ts"
 import type * as Nsm from "../nsm/Model.ts"
+import * as Same from "../Same.ts"
 import type { Pair } from "./Model.ts"
 
 /** The context of a connection to a load balancer: the proxy is its client, so our end is the source. */
@@ -63,4 +63,4 @@ const withGateway = (policy: Nsm.Policy, bridge: ReadonlyArray<Cidr.Cidr>): Nsm.
 
 /** Without duplicates on either side. */
 const sameSet = (a: ReadonlyArray<Cidr.Cidr>, b: ReadonlyArray<Cidr.Cidr>): boolean =>
-  a.length === b.length && Equal.equals(a.toSorted(Cidr.compare), b.toSorted(Cidr.compare))
+  a.length === b.length && Same.equals(a.toSorted(Cidr.compare), b.toSorted(Cidr.compare))

@@ -14,9 +14,10 @@
  *
  * Source: Meridio `pkg/proxy/proxy.go`, without its races between scheduling, cancelling and re-allocating.
  */
-import { Equal, Schema } from "effect"
+import { Schema } from "effect"
 import * as Machine from "../Machine.ts"
 import { Cidr } from "../net/index.ts"
+import * as Same from "../Same.ts"
 import { Allocation, Child } from "./Model.ts"
 
 const Settings = Schema.Struct({
@@ -170,7 +171,7 @@ const allocated = (
   if (event._tag === "AllocateSucceeded" && answers(event.allocations, lease.children)) {
     const { allocations } = event
     const next = put(state, { ...lease, phase: { _tag: "Held", allocations, renewAt: now + renewMs } })
-    const isSame = before !== undefined && Equal.equals(before, allocations)
+    const isSame = before !== undefined && Same.equals(before, allocations)
     return [next, isSame ? [] : [{ _tag: "GrantLease", key: lease.key, allocations }]]
   }
   if (before !== undefined) {

@@ -17,10 +17,11 @@
  *
  * Source: Meridio `cmd/proxy/internal/client/fullmesh.go`, where a request that hangs holds up all others.
  */
-import { Equal, Schema } from "effect"
+import { Schema } from "effect"
 import * as Machine from "../Machine.ts"
 import { Cidr, Kernel } from "../net/index.ts"
 import * as Nsm from "../nsm/Model.ts"
+import * as Same from "../Same.ts"
 import * as IpContext from "./IpContext.ts"
 import { Pair, type Port } from "./Model.ts"
 
@@ -237,9 +238,9 @@ const granted = (state: State, { id, pair }: typeof Event.cases.LeaseGranted.Typ
       return request(state, link, pair, link.phase.adopted)
     case "Connected":
       // The IPAM has lost its data and given other addresses: the connection moves to them.
-      return Equal.equals(pair, link.phase.pair) ? Machine.stay(state) : request(state, link, pair, undefined)
+      return Same.equals(pair, link.phase.pair) ? Machine.stay(state) : request(state, link, pair, undefined)
     case "Requesting": {
-      if (Equal.equals(pair, link.phase.pair)) return Machine.stay(state)
+      if (Same.equals(pair, link.phase.pair)) return Machine.stay(state)
       const [next, commands] = request(state, link, pair, link.phase.adopted)
       return [next, [{ _tag: "Cancel", call: link.phase.call }, ...commands]]
     }
@@ -292,7 +293,7 @@ const changed = (state: State, { connection, id }: typeof Event.cases.Connection
   const link = state.links.find((link) => link.id === id)
   if (link?.phase._tag !== "Connected") return Machine.stay(state)
   const phase: Phase = { ...link.phase, up: connection.state === "Up", attachment: attachment(connection) }
-  return Equal.equals(phase, link.phase) ? Machine.stay(state) : [put(state, { ...link, phase }), []]
+  return Same.equals(phase, link.phase) ? Machine.stay(state) : [put(state, { ...link, phase }), []]
 }
 
 const close = (state: State, link: Link, now: Machine.Millis): Step => {

@@ -14,10 +14,11 @@
  *
  * Source: Meridio `cmd/proxy/main.go`.
  */
-import { Equal, Schema } from "effect"
+import { Schema } from "effect"
 import * as Machine from "../Machine.ts"
 import { Cidr, Kernel } from "../net/index.ts"
 import * as Nsm from "../nsm/Model.ts"
+import * as Same from "../Same.ts"
 import * as Leases from "./Leases.ts"
 import * as Mesh from "./Mesh.ts"
 import { Settings } from "./Model.ts"
@@ -141,7 +142,7 @@ const react = (state: State, event: Event | Machine.Woken, now: Machine.Millis):
   switch (event._tag) {
     case "EndpointsChanged":
       if (!isEarly(state)) return deliver(found(state), now, { to: "Mesh", event })
-      return Equal.equals(state.early, event.endpoints)
+      return Same.equals(state.early, event.endpoints)
         ? Machine.stay(state)
         : [{ ...state, early: event.endpoints }, []]
     case "ConnectionChanged":
@@ -151,7 +152,7 @@ const react = (state: State, event: Event | Machine.Woken, now: Machine.Millis):
     case "CloseReceived":
       return deliver(state, now, { to: "Targets", event })
     case "VipsChanged":
-      return Equal.equals(state.vips, event.vips) ? Machine.stay(state) : [{ ...state, vips: event.vips }, []]
+      return Same.equals(state.vips, event.vips) ? Machine.stay(state) : [{ ...state, vips: event.vips }, []]
     case "KernelChanged":
       return deliver(state, now, { to: "Kernel", event: { _tag: "ReasonNoticed" } })
     case "ObserveSucceeded":
@@ -256,7 +257,7 @@ const follow = (before: State, after: State, now: Machine.Millis): Step => {
     const health: ReadonlyArray<Command> = hasEgress === Mesh.hasEgress(before.parts.mesh)
       ? []
       : [{ _tag: "SetHealth", service: "Egress", serving: hasEgress }]
-    const [told, commands] = Equal.equals(desired(next), desired(before))
+    const [told, commands] = Same.equals(desired(next), desired(before))
       ? Machine.stay(next)
       : deliver(next, now, reason)
     return [told, [...health, ...commands]]

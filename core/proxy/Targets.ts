@@ -13,10 +13,11 @@
  * 4. The lease belongs to the client's own id of the connection, which survives a replaced proxy; two connections of one
  *    client share it (Meridio issue 584: there the close of the stale one frees the addresses of the live one).
  */
-import { Equal, Schema } from "effect"
+import { Schema } from "effect"
 import * as Machine from "../Machine.ts"
 import { Cidr, Kernel } from "../net/index.ts"
 import { IpContext as NsmIpContext } from "../nsm/Model.ts"
+import * as Same from "../Same.ts"
 import * as IpContext from "./IpContext.ts"
 import { Pair, type Port } from "./Model.ts"
 
@@ -93,7 +94,7 @@ export const step = (state: State, event: Event | Machine.Woken): Step => {
     case "CloseReceived":
       return each(state, ({ id }) => id === event.id, (target) => end(target, "the connection was closed"))
     case "BridgeChanged":
-      return Equal.equals(state.bridge, event.addresses)
+      return Same.equals(state.bridge, event.addresses)
         ? Machine.stay(state)
         : [{ ...state, bridge: event.addresses }, []]
     case "LeaseGranted":
@@ -158,7 +159,7 @@ const requested = (state: State, event: typeof Event.cases.RequestReceived.Type)
 }
 
 const answer = ({ bridge }: State, target: Target, pair: Pair): Outcome => [
-  target.waiting.length === 0 && Equal.equals(target.established, pair)
+  target.waiting.length === 0 && Same.equals(target.established, pair)
     ? target
     : {
       ...target,

@@ -15,11 +15,12 @@
  * with the newest VIPs; new gateways update the routes of the VIPs; a connection that stays down is asked for anew;
  * a failed close is repeated.
  */
-import { Equal, Schema } from "effect"
+import { Schema } from "effect"
 import { ConduitKey } from "../config/Model.ts"
 import * as Machine from "../Machine.ts"
 import * as Cidr from "../net/Cidr.ts"
 import * as Nsm from "../nsm/Model.ts"
+import * as Same from "../Same.ts"
 import * as Connection from "./Connection.ts"
 import * as Feed from "./Feed.ts"
 import * as Model from "./Model.ts"
@@ -258,19 +259,19 @@ const observe = (state: State, connection: Nsm.Connection, now: Machine.Millis):
   if (phase._tag !== "Up" && phase._tag !== "Degraded") return Machine.stay(state)
   const isUp = connection.state !== "Down" && Connection.localIps(connection, state.applied).length > 0
   if (isUp) {
-    const same = phase._tag === "Up" && Equal.equals(phase.connection, connection)
+    const same = phase._tag === "Up" && Same.equals(phase.connection, connection)
     return converge(same ? state : { ...state, phase: { _tag: "Up", connection } }, now)
   }
   const until = phase._tag === "Degraded" ? phase.until : now + degradedMs
   const next: typeof phase = { _tag: "Degraded", connection, until }
-  if (Equal.equals(next, phase)) return Machine.stay(state)
+  if (Same.equals(next, phase)) return Machine.stay(state)
   return [{ ...state, phase: next, update: { _tag: "Idle" } }, []]
 }
 
 /** New VIPs do not wait for the repetition of an update that failed. */
 const want = (state: State, wanted: State["wanted"], now: Machine.Millis): Step => {
   if (wanted === state.wanted) return Machine.stay(state)
-  const isNew = !Equal.equals(wanted.known, state.wanted.known)
+  const isNew = !Same.equals(wanted.known, state.wanted.known)
   const update: State["update"] = isNew && state.update._tag === "Waiting" ? { _tag: "Idle" } : state.update
   return converge({ ...state, wanted, update }, now)
 }
@@ -280,7 +281,7 @@ const converge = (state: State, now: Machine.Millis): Step => {
   const { applied, at, nextCall: call, phase, settings, update, wanted } = state
   if (phase._tag !== "Up" || update._tag !== "Idle" || wanted.known === null) return [state, []]
   const policies = Connection.policies(wanted.known, phase.connection)
-  if (Equal.equals(policies, applied)) return [state, []]
+  if (Same.equals(policies, applied)) return [state, []]
   const connection = Connection.withPolicies(
     phase.connection,
     Connection.localIps(phase.connection, applied),

@@ -7,8 +7,9 @@
  * 2. An empty list right after a watch was opened again only counts when it lasted `holdMs`: an NSP that has just
  *    restarted may answer before it has read its configuration.
  */
-import { Equal, Schema } from "effect"
+import { Schema } from "effect"
 import * as Machine from "../Machine.ts"
+import * as Same from "../Same.ts"
 
 /** How long the first list of a reopened watch must stay empty to be believed. */
 export const holdMs = 2_000
@@ -56,7 +57,7 @@ export const changed = <Item>(
   const next: Feed<Item> = list.length > 0 || !(doubted || feed.emptyAt !== null)
     ? { phase, known: list, emptyAt: null }
     : { phase, known: feed.known, emptyAt: feed.emptyAt ?? now + holdMs }
-  return Equal.equals(next, feed) ? feed : next
+  return Same.equals(next, feed) ? feed : next
 }
 
 export const lost = <Item>(feed: Feed<Item>, call: number, reopenAt: Machine.Millis): Feed<Item> =>
