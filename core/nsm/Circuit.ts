@@ -23,6 +23,7 @@ import * as Path from "./Path.ts"
 import type * as Registry from "./Registry.ts"
 import * as Select from "./Select.ts"
 import * as Table from "./Table.ts"
+import * as Watching from "./Watching.ts"
 
 type State = CircuitState.State
 type Command = CircuitState.Command
@@ -239,11 +240,11 @@ const answered = (
 const plumbed = (state: State, work: Work, around: Surroundings): Step => {
   const { work: _, ...rest } = state
   if (work._tag === "Restoring" && state.standing !== undefined) {
-    const [standing, commands] = watch(state.standing, around)
+    const [standing, commands] = Watching.watch(state.standing, undefined, around.call)
     return proceed({ ...rest, standing }, commands, around)
   }
   if (work._tag !== "Plumbing") return Machine.stay(state)
-  const { answer, ask, cross, target } = work
+  const { answer, ask, cross, left, target } = work
   const mechanism = ask.connection.mechanism ?? ask.preferences.find(isKernel)
   const record: CircuitState.Record = {
     connection: { ...answer, ...(mechanism === undefined ? {} : { mechanism }), state: "Up" },
@@ -252,8 +253,11 @@ const plumbed = (state: State, work: Work, around: Surroundings): Step => {
     cross,
     expiresAt: Path.deadline(answer, around.settings, around.now)
   }
-  const [standing, commands] = watch({ ...watches(state.standing), ...record }, around)
+  // A connection that left its endpoint hears the end of the old one, so it watches anew.
+  const old = left ? Watching.cancels(state.standing) : []
+  const [standing, commands] = Watching.watch(record, left ? undefined : state.standing, around.call)
   return proceed({ ...rest, standing }, [
+    ...old,
     ...commands,
     { _tag: "SaveRecord", record },
     { _tag: "Reply", reply: ask.reply, result: { _tag: "Succeeded", connection: toClient(record.connection) } }
@@ -284,7 +288,7 @@ const unplumbable = (state: State, work: Work, failure: Model.Failure, around: S
   const cleared = standing === undefined ? cross : Cross.union(standing.cross, cross)
   return part(
     state,
-    { ...watches(standing), ...made },
+    { ...Watching.of(standing), ...made },
     cleared,
     { reply: ask.reply, failure: { reason, message } },
     around
@@ -324,7 +328,7 @@ const ended = (state: State, { failure, reply }: Ending, around: Surroundings): 
   const { standing, work: _, ...rest } = state
   const result: CircuitState.Result = failure === undefined ? { _tag: "Closed" } : { _tag: "Failed", ...failure }
   return proceed(rest, [
-    ...cancels(standing),
+    ...Watching.cancels(standing),
     ...(standing === undefined
       ? []
       : [{ _tag: "ForgetRecord" as const, clientId: Model.clientId(standing.connection) }]),
@@ -340,26 +344,6 @@ const changed = (state: State, standing: Standing, change: CircuitState.Change):
     endpointWatch === undefined ? [] : [{ _tag: "Cancel", call: endpointWatch }]
   ]
 }
-
-/** Watches the endpoint and the links anew. */
-const watch = (standing: Standing, { call }: Surroundings): readonly [Standing, ReadonlyArray<Command>] => [
-  { ...standing, endpointWatch: call, linkWatch: call + 1 },
-  [
-    ...cancels(standing),
-    { _tag: "WatchEndpoint", call, target: standing.target, connection: standing.answer },
-    { _tag: "WatchLink", call: call + 1, cross: standing.cross }
-  ]
-]
-
-const cancels = (standing: Standing | undefined): ReadonlyArray<Command> =>
-  [standing?.endpointWatch, standing?.linkWatch].flatMap((call) =>
-    call === undefined ? [] : [{ _tag: "Cancel" as const, call }]
-  )
-
-const watches = (standing: Standing | undefined): Pick<Standing, "endpointWatch" | "linkWatch"> => ({
-  ...(standing?.endpointWatch === undefined ? {} : { endpointWatch: standing.endpointWatch }),
-  ...(standing?.linkWatch === undefined ? {} : { linkWatch: standing.linkWatch })
-})
 
 const closeEndpoint = ({ answer, target }: Standing, { call, settings }: Surroundings): Command => ({
   _tag: "CloseEndpoint",
