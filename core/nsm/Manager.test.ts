@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Arbitrary, Schema } from "effect"
+import { Arbitrary, HashMap, Schema } from "effect"
 import { machineLaws } from "../../property-tests/laws/MachineLaws.ts"
 import {
   ask,
@@ -52,7 +52,7 @@ machineLaws(Manager.machine, {
     }
   ),
   outcomes,
-  invariant: ({ circuits }) => Object.keys(circuits).length <= 2,
+  invariant: ({ circuits }) => HashMap.size(circuits) <= 2,
   runs: 300,
   maxMoves: 60
 })

@@ -12,7 +12,7 @@
  *
  * Source: sdk, `chains/nsmgr`; the table of states is 6.3 and 6.4 of our notes on NSM.
  */
-import { Result, Schema } from "effect"
+import { HashMap, Option, Result, Schema } from "effect"
 import * as Machine from "../Machine.ts"
 import * as Circuit from "./Circuit.ts"
 import * as CircuitState from "./CircuitState.ts"
@@ -32,8 +32,8 @@ export type Input = typeof Input.Type
 export const State = Schema.Struct({
   settings: Settings,
   registry: Registry.State,
-  /** By client id. */
-  circuits: Schema.Record(Schema.String, CircuitState.State),
+  /** By client id; a step costs the same however many there are. */
+  circuits: Schema.HashMap(Schema.String, CircuitState.State),
   /** How many requests each service had; moves the round robin on. */
   turns: Schema.Record(Schema.String, Schema.Natural),
   nextCall: Machine.Call
@@ -73,11 +73,11 @@ export type Command = typeof Command.Type
 type Step = Machine.Step<State, Command>
 
 const init = ({ records, settings }: Input): Step => {
-  let circuits: State["circuits"] = {}
+  let circuits: State["circuits"] = HashMap.empty()
   const commands: Array<Command> = [{ _tag: "Sweep", keep: records.map(({ cross }) => cross) }]
   for (const [call, record] of records.entries()) {
     const [circuit, more] = Circuit.restore(record, call)
-    circuits = Table.set(circuits, Model.clientId(record.connection), circuit)
+    circuits = HashMap.set(circuits, Model.clientId(record.connection), circuit)
     commands.push(...more)
   }
   return [{ settings, registry: Registry.empty, circuits, turns: {}, nextCall: records.length }, commands]
@@ -111,18 +111,22 @@ const step = (state: State, event: Event | Machine.Woken, now: Machine.Millis): 
     case "UnplumbFinished":
     case "EndpointChanged":
     case "LinkLost": {
-      const found = Object.entries(state.circuits).find(([, circuit]) => waitsFor(circuit, event.call))
-      return found === undefined
-        ? Machine.stay(state)
-        : put(state, found[0], Circuit.settle(found[1], event, surroundings(state, found[0], now)))
+      for (const [clientId, circuit] of state.circuits) {
+        if (!waitsFor(circuit, event.call)) continue
+        return put(state, clientId, Circuit.settle(circuit, event, surroundings(state, clientId, now)))
+      }
+      return Machine.stay(state)
     }
     case "Woken":
       return woken(state, now)
   }
 }
 
-const wake = ({ circuits, registry }: State): Machine.Millis | undefined =>
-  Machine.earliest(Registry.wake(registry), ...Object.values(circuits).map(Circuit.wake))
+const wake = ({ circuits, registry }: State): Machine.Millis | undefined => {
+  let first = Registry.wake(registry)
+  for (const circuit of HashMap.values(circuits)) first = Machine.earliest(first, Circuit.wake(circuit))
+  return first
+}
 
 const requested = (
   state: State,
@@ -135,7 +139,7 @@ const requested = (
   if (!isOwner(state, entered.success)) return [state, [denial(reply)]]
   const service = connection.networkService
   const counted = { ...state, turns: Table.set(state.turns, service, (Table.get(state.turns, service) ?? 0) + 1) }
-  const circuit = Table.get(state.circuits, clientId) ?? { id: entered.success.id, queue: [] }
+  const circuit = circuitOf(state, clientId) ?? { id: entered.success.id, queue: [] }
   const ask: CircuitState.Ask = { _tag: "Ask", reply, connection: entered.success, preferences }
   return put(counted, clientId, Circuit.accept(circuit, ask, surroundings(state, clientId, now)))
 }
@@ -149,7 +153,7 @@ const closeRequested = (
   if (Result.isFailure(entered)) return [state, [refusal(reply, entered.failure)]]
   const clientId = Model.clientId(entered.success)
   if (!isOwner(state, entered.success)) return [state, [denial(reply)]]
-  const circuit = Table.get(state.circuits, clientId)
+  const circuit = circuitOf(state, clientId)
   if (circuit !== undefined) {
     return put(state, clientId, Circuit.accept(circuit, { _tag: "End", reply }, surroundings(state, clientId, now)))
   }
@@ -158,24 +162,25 @@ const closeRequested = (
 
 /** The connection in the manager's view, under the id that the manager has for the client. */
 const enter = (
-  { circuits, settings }: State,
+  state: State,
   connection: Model.Connection,
   freshId: string
 ): Result.Result<Model.Connection, string> =>
-  Result.flatMap(Path.enter({ name: settings.name, freshId }, connection), (entered) => {
+  Result.flatMap(Path.enter({ name: state.settings.name, freshId }, connection), (entered) => {
+    const { labels, name } = state.settings
     if (entered.path.index !== 1) {
       return Result.fail(
-        `a request needs a path of one segment, the client's, under another name than the manager's "${settings.name}"`
+        `a request needs a path of one segment, the client's, under another name than the manager's "${name}"`
       )
     }
-    const known = Table.get(circuits, Model.clientId(entered))
-    const labelled = { ...entered, labels: { ...settings.labels, ...entered.labels } }
+    const known = circuitOf(state, Model.clientId(entered))
+    const labelled = { ...entered, labels: { ...labels, ...entered.labels } }
     return Result.succeed(known === undefined ? labelled : Path.rename(known.id, labelled))
   })
 
 /** A connection belongs to the identity that it was made for; in plain text nobody has one. */
-const isOwner = ({ circuits }: State, connection: Model.Connection): boolean => {
-  const owner = Table.get(circuits, Model.clientId(connection))?.standing?.connection.path.segments[0]?.identity
+const isOwner = (state: State, connection: Model.Connection): boolean => {
+  const owner = circuitOf(state, Model.clientId(connection))?.standing?.connection.path.segments[0]?.identity
   const identity = connection.path.segments[0]?.identity
   return owner === undefined || identity === undefined || owner === identity
 }
@@ -197,7 +202,7 @@ const registered = (state: State, reply: number, [registry, answer]: Registry.Ou
 /** Takes the definition in and ends what it no longer allows. */
 const serviceRegistered = (state: State, reply: number, service: Model.NetworkService, now: Machine.Millis): Step => {
   const first = registered(state, reply, Registry.registerService(state.registry, service))
-  return Object.entries(state.circuits)
+  return [...state.circuits]
     .filter(([, { standing }]) => standing !== undefined && !isAllowed(first[0].registry, service.name, standing))
     .reduce<Step>(([before, commands], [clientId, circuit]) => {
       const [after, more] = put(
@@ -224,7 +229,7 @@ const isAllowed = (
 const woken = (state: State, now: Machine.Millis): Step => {
   const registry = Registry.expire(state.registry, now)
   const first: Step = registry === state.registry ? Machine.stay(state) : [{ ...state, registry }, []]
-  return Object.entries(state.circuits).reduce<Step>(([before, commands], [clientId, circuit]) => {
+  return [...state.circuits].reduce<Step>(([before, commands], [clientId, circuit]) => {
     const [after, more] = put(before, clientId, Circuit.woken(circuit, surroundings(before, clientId, now)))
     return [after, more.length === 0 ? commands : [...commands, ...more]]
   }, first)
@@ -232,11 +237,11 @@ const woken = (state: State, now: Machine.Millis): Step => {
 
 /** Keeps the circuit after its step, or forgets it when nothing is left of it. */
 const put = (state: State, clientId: string, [circuit, commands]: Circuit.Step): Step => {
-  const before = Table.get(state.circuits, clientId)
+  const before = circuitOf(state, clientId)
   if (circuit === before) return [state, commands]
   const circuits = Circuit.isAbsent(circuit)
-    ? Table.remove(state.circuits, clientId)
-    : Table.set(state.circuits, clientId, circuit)
+    ? HashMap.remove(state.circuits, clientId)
+    : HashMap.set(state.circuits, clientId, circuit)
   return [{ ...state, circuits, nextCall: state.nextCall + Circuit.callsIn(commands) }, commands]
 }
 
@@ -246,7 +251,7 @@ const surroundings = (state: State, clientId: string, now: Machine.Millis): Circ
   turns: state.turns,
   taken: (netns) =>
     new Set(
-      Object.entries(state.circuits)
+      [...state.circuits]
         .filter(([other]) => other !== clientId)
         .flatMap(([, circuit]) => crossesOf(circuit))
         .filter(({ client }) => client.netns === netns)
@@ -256,12 +261,15 @@ const surroundings = (state: State, clientId: string, now: Machine.Millis): Circ
   call: state.nextCall
 })
 
-const crosses = ({ circuits }: State): ReadonlyArray<Cross.Cross> => Object.values(circuits).flatMap(crossesOf)
+const crosses = ({ circuits }: State): ReadonlyArray<Cross.Cross> => [...HashMap.values(circuits)].flatMap(crossesOf)
 
 const crossesOf = ({ standing, work }: CircuitState.State): ReadonlyArray<Cross.Cross> => [
   ...(standing === undefined ? [] : [standing.cross]),
   ...(work !== undefined && "cross" in work ? [work.cross] : [])
 ]
+
+const circuitOf = ({ circuits }: State, clientId: string): CircuitState.State | undefined =>
+  Option.getOrUndefined(HashMap.get(circuits, clientId))
 
 const waitsFor = ({ standing, work }: CircuitState.State, call: number): boolean =>
   work?.call === call || standing?.endpointWatch === call || standing?.linkWatch === call
@@ -292,7 +300,7 @@ export const machine = Machine.make<Input, State, Event, Command>({
 /** The connections that stand, by manager-side id, as a monitor tells them. */
 export const connections = ({ circuits }: State): { readonly [id: string]: Model.Connection } =>
   Object.fromEntries(
-    Object.values(circuits).flatMap(({ id, standing, work }) =>
+    [...HashMap.values(circuits)].flatMap(({ id, standing, work }) =>
       standing === undefined || work?._tag === "Parting" || work?._tag === "Clearing" ? [] : [[id, standing.connection]]
     )
   )
