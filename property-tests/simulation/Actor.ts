@@ -88,9 +88,13 @@ export const start = <Input, State, Event extends Machine.Tagged, Command extend
       world.countStep()
       const isNew = next !== state
       state = next
+      const step = append?.(life.now(), event, next, commands)
       observe(life, machine.name, event, next, commands)
       if (isNew) { for (const listener of listeners) listener(next) }
-      for (const command of commands) begin(command)
+      for (const command of commands) {
+        begin(command)
+        if (step !== undefined) world.journal?.resume(step)
+      }
     }
     isBusy = false
     if (life.isAlive()) arm()
@@ -112,6 +116,7 @@ export const start = <Input, State, Event extends Machine.Tagged, Command extend
 
   const [first, commands] = machine.init(input, life.now())
   let state = first
+  const append = world.journal?.open(life.name, machine, first, commands, life.now())
   observe(life, machine.name, { _tag: "init" }, state, commands)
   for (const command of commands) begin(command)
   isBusy = false

@@ -59,3 +59,20 @@ export interface Api {
   readonly registrar?: Registrar
   readonly availability?: Availability
 }
+
+/** The same, telling which call of which service is used: `nsp.register`. */
+export const named = (api: Api, subject: { name: string }): Api => ({
+  ...api.nsp === undefined ? {} : { nsp: telling("nsp", api.nsp, subject) },
+  ...api.ipam === undefined ? {} : { ipam: telling("ipam", api.ipam, subject) },
+  ...api.network === undefined ? {} : { network: telling("network", api.network, subject) },
+  ...api.registrar === undefined ? {} : { registrar: telling("registrar", api.registrar, subject) },
+  ...api.availability === undefined ? {} : { availability: telling("availability", api.availability, subject) }
+})
+
+const telling = <A extends object>(service: string, calls: A, subject: { name: string }): A =>
+  new Proxy(calls, {
+    get: (target, name) => {
+      subject.name = `${service}.${String(name)}`
+      return Reflect.get(target, name)
+    }
+  })

@@ -33,22 +33,29 @@ export const Schedule = Schema.Array(Schema.Struct({ at: Machine.Millis, fault: 
 export type Schedule = typeof Schedule.Type
 
 /** One line for people. */
-export const describe = ({ at, fault: { _tag, ...fields } }: Schedule[number]): string =>
-  `${(at / 1_000).toFixed(3).padStart(9)} s  ${_tag} ${
-    Object.entries(fields).map(([name, value]) => `${name}=${String(value)}`).join(" ")
-  }`
+export const describe = ({ at, fault }: Schedule[number]): string =>
+  `${(at / 1_000).toFixed(3).padStart(9)} s  ${brief(fault)}`
 
-/** When the last fault is over. */
+const brief = ({ _tag, ...fields }: Fault): string =>
+  `${_tag} ${Object.entries(fields).map(([name, value]) => `${name}=${String(value)}`).join(" ")}`
+
+/** The processes that a fault strikes. */
+const strikes = (fault: Fault): ReadonlyArray<string> =>
+  "process" in fault
+    ? [fault.process]
+    : "a" in fault
+    ? [fault.a, fault.b]
+    : "target" in fault
+    ? [`target-${fault.target}`]
+    : []
+
+/** How long a fault itself lasts. */
+const lastsMs = (fault: Fault): number =>
+  "downMs" in fault ? fault.downMs : "pauseMs" in fault ? fault.pauseMs : "forMs" in fault ? fault.forMs : 0
+
+/** When the last fault is over; a process may take its time to end in order. */
 export const endOf = (schedule: Schedule): number =>
-  Math.max(
-    0,
-    ...schedule.map(({ at, fault }) => {
-      const lasts = "downMs" in fault ? fault.downMs : "pauseMs" in fault ? fault.pauseMs + 30_000 : "forMs" in fault
-        ? fault.forMs
-        : 0
-      return at + lasts
-    })
-  )
+  Math.max(0, ...schedule.map(({ at, fault }) => at + lastsMs(fault) + (fault._tag === "Restart" ? 30_000 : 0)))
 
 /** The latency of messages while nothing slows them down. */
 const usual: readonly [low: number, high: number] = [1, 15]
@@ -114,7 +121,7 @@ export const injector = (): Injector => {
     }
     for (const one of schedule) {
       world.later(one.at - world.elapsed(), () => {
-        if (world.isTracing) world.tell("world", "fault", describe(one).trim())
+        world.journal?.note("world", "Fault", brief(one.fault), strikes(one.fault), lastsMs(one.fault))
         act(one.fault)
       })
     }

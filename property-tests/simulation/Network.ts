@@ -7,7 +7,8 @@
  * 3. The death of a process ends its calls and streams at the other side; a call that was under way may have had its
  *    effect.
  */
-import type * as Api from "./Api.ts"
+import * as Api from "./Api.ts"
+import type { Message } from "./Journal.ts"
 import type { Life, World } from "./World.ts"
 
 /** Why a call failed, as gRPC tells it. */
@@ -51,14 +52,23 @@ export const make = (world: World, latency: () => readonly [low: number, high: n
   const delay = (): number => world.drawMessage(...latency())
 
   /** In order between two processes. */
-  const send = (from: string, to: string, run: () => void): void => {
+  const send = (
+    from: string,
+    to: string,
+    kind: Message["kind"],
+    subject: Message["subject"],
+    run: () => void
+  ): void => {
     const way = `${from} ${to}`
     const at = Math.max(world.elapsed() + delay(), arrivals.get(way) ?? 0)
     arrivals.set(way, at)
-    world.later(at - world.elapsed(), () => {
-      if (isApart(from, to)) held.push({ pair: pairOf(from, to), run })
-      else run()
-    })
+    const plan = (arrive: () => void): void =>
+      world.later(at - world.elapsed(), () => {
+        if (isApart(from, to)) held.push({ pair: pairOf(from, to), run: arrive })
+        else arrive()
+      })
+    if (world.journal === undefined) plan(run)
+    else world.journal.send({ from, to, kind, subject }, run, plan)
   }
 
   const lose = (exchange: Exchange): void => {
@@ -123,6 +133,7 @@ export const make = (world: World, latency: () => readonly [low: number, high: n
     }
     const failed = (reason: Reason) => () => finish({ _tag: "Failed", reason })
     const begin = (server: Life): void => {
+      const subject = { name: "" }
       let leave: Api.Leave | void
       let isAnswered = false
       const exchange: Exchange = {
@@ -133,14 +144,16 @@ export const make = (world: World, latency: () => readonly [low: number, high: n
       }
       exchanges.add(exchange)
       end = () => {
-        if (exchanges.delete(exchange)) send(client.name, to, () => server.isAlive() && exchange.leave())
+        if (exchanges.delete(exchange)) {
+          send(client.name, to, "end", subject, () => server.isAlive() && exchange.leave())
+        }
       }
-      send(client.name, to, () => {
+      send(client.name, to, "request", subject, () => {
         if (!server.isAlive()) return
-        leave = use(server.api, (value) => {
+        leave = use(world.journal === undefined ? server.api : Api.named(server.api, subject), (value) => {
           if (isAnswered) return
           isAnswered = true
-          send(to, client.name, () => {
+          send(to, client.name, "answer", subject, () => {
             exchanges.delete(exchange)
             finish({ _tag: "Answered", value })
           })
@@ -172,6 +185,7 @@ export const make = (world: World, latency: () => readonly [low: number, high: n
       on.end()
     }
     const begin = (server: Life): void => {
+      const subject = { name: "" }
       let leave: Api.Leave | undefined
       let isClosed = false
       const exchange: Exchange = {
@@ -185,13 +199,15 @@ export const make = (world: World, latency: () => readonly [low: number, high: n
       }
       exchanges.add(exchange)
       end = () => {
-        if (exchanges.delete(exchange)) send(client.name, to, () => server.isAlive() && exchange.leave())
+        if (exchanges.delete(exchange)) {
+          send(client.name, to, "end", subject, () => server.isAlive() && exchange.leave())
+        }
       }
-      send(client.name, to, () => {
+      send(client.name, to, "request", subject, () => {
         if (!server.isAlive() || isClosed) return
-        leave = open(server.api, (value) => {
+        leave = open(world.journal === undefined ? server.api : Api.named(server.api, subject), (value) => {
           if (isClosed || !server.isAlive()) return
-          send(to, client.name, () => {
+          send(to, client.name, "news", subject, () => {
             if (!isOver && client.isAlive() && exchanges.has(exchange)) on.message(value)
           })
         })

@@ -3,16 +3,15 @@
  *
  *     start ──▶ faults ──▶ quiet for `recoverMs` ──settled?──▶ close all ──▶ quiet for `closeMs` ──nothing left?
  */
-import { Schema } from "effect"
-import type * as Machine from "../../core/Machine.ts"
 import type * as Seed from "../../core/Seed.ts"
 import type * as Actor from "./Actor.ts"
 import * as Fault from "./Fault.ts"
 import type { Machines } from "./Ground.ts"
+import type * as Journal from "./Journal.ts"
 import * as Profiles from "./Profiles.ts"
 import * as Properties from "./Properties.ts"
 import * as Trench from "./Trench.ts"
-import type { Line, Violation } from "./World.ts"
+import type { Violation } from "./World.ts"
 
 export interface Options {
   readonly profile: Profiles.Profile
@@ -35,7 +34,8 @@ export interface Outcome {
   readonly steps: number
   readonly events: number
   readonly virtualMs: number
-  readonly lines: ReadonlyArray<Line>
+  /** What happened, if a trace was asked for. */
+  readonly journal: Journal.Journal | undefined
 }
 
 /** The bounded time in which a trench recovers, and in which it forgets what is closed. */
@@ -47,12 +47,11 @@ export const run = (options: Options): Outcome => {
   const { coverage, profile, seed, size = profile.size } = options
   const schedule = options.schedule ?? Profiles.schedule(profile, seed, size)
   const guard = Properties.guard(() => trench)
-  const observe: Actor.Observe = (life, machine, event, _state, commands) => {
+  const observe: Actor.Observe = (_life, machine, event, _state, commands) => {
     if (coverage !== undefined) {
       const row = `${machine} ${event._tag}`
       coverage.set(row, (coverage.get(row) ?? 0) + 1)
     }
-    if (trench.world.isTracing) trench.world.tell(life.name, "step", line(machine, event, commands))
     if (machine === "nsp-registry" && commands.some(({ _tag }) => _tag === "SaveTarget")) guard.registered()
   }
   const injector = Fault.injector()
@@ -79,6 +78,7 @@ export const run = (options: Options): Outcome => {
   }
 
   trench.start()
+  world.journal?.resume(undefined)
   world.later(sampleMs, sample)
   injector.inject(trench, schedule)
   advance(Math.max(Profiles.quietMs, Fault.endOf(schedule)) + recoverMs)
@@ -96,14 +96,6 @@ export const run = (options: Options): Outcome => {
     steps: world.steps(),
     events: world.events(),
     virtualMs: world.elapsed(),
-    lines: world.lines()
+    journal: world.journal
   }
 }
-
-const line = (machine: string, event: Machine.Tagged, commands: ReadonlyArray<Machine.Tagged>): string =>
-  `${machine} > ${brief(event)}${commands.map((command) => ` < ${brief(command)}`).join("")}`
-
-const isCall = Schema.is(Schema.Struct({ call: Schema.Natural }))
-
-/** The tag, and the call if there is one. */
-const brief = (value: Machine.Tagged): string => isCall(value) ? `${value._tag} ${value.call}` : value._tag

@@ -1,67 +1,26 @@
-/** The trace of a run for files: a line of JSON each, or a page with a lane for each process that needs nothing else. */
-import type { Line } from "./World.ts"
+/** The journal of a run as lines of JSON: what happened, with the values of every step. */
+import type * as Journal from "./Journal.ts"
 
-/** One JSON object in each line: `at` in milliseconds since the beginning, `process`, `kind`, `text`. */
-export const ndjson = (lines: ReadonlyArray<Line>): string => lines.map((line) => `${JSON.stringify(line)}\n`).join("")
+/** One JSON object in each line: `at` in milliseconds since the beginning, `process`, what happened, and its cause. */
+export const ndjson = ({ actors, entries }: Journal.Journal): string =>
+  entries().map((entry) => `${JSON.stringify(line(entry, actors()))}\n`).join("")
 
-/** A page: time runs down, each process has a lane; a dot is a step, bars are faults and violations. */
-export const html = (title: string, lines: ReadonlyArray<Line>): string => {
-  const lanes = ["world", ...new Set(lines.map(({ process }) => process).filter((name) => name !== "world"))]
-  const events = lines.map(({ at, kind, process, text }) => [at, lanes.indexOf(process), kind, text])
-  const data = JSON.stringify({ lanes, events }).replaceAll("<", "\\u003c")
-  return page.replace("TITLE", () => escape(title)).replace("HEADING", () => escape(title)).replace("DATA", () => data)
+const line = (entry: Journal.Entry, actors: ReadonlyArray<Journal.Actor>): object => {
+  const { _tag, at, cause, process } = entry
+  const common = { at, process, kind: _tag, ...cause === undefined ? {} : { cause } }
+  switch (entry._tag) {
+    case "Step": {
+      const { commands, event } = entry.encoded
+      return {
+        ...common,
+        machine: actors[entry.actor]?.machine,
+        event: event() ?? { _tag: "init" },
+        commands: commands()
+      }
+    }
+    case "Message":
+      return { ...common, to: entry.to, message: `${entry.kind} ${entry.subject.name}`, arrivedAt: entry.arrivedAt }
+    default:
+      return { ...common, text: entry.text }
+  }
 }
-
-const escape = (text: string): string => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;")
-
-const page = `<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>TITLE</title><style>
-body { font: 13px system-ui, sans-serif; margin: 0; display: grid; grid-template: auto 1fr / 1fr 26rem; height: 100vh }
-h1 { font-size: 1rem; margin: .6rem 1rem; grid-column: 1 / 3 }
-main { overflow: auto; position: relative } aside { overflow: auto; border-left: 1px solid #ccc; padding: 0 .8rem }
-header { position: sticky; top: 0; background: #fff; z-index: 1; display: flex; padding-left: 5rem; border-bottom: 1px solid #ccc }
-header span { width: 6rem; flex: none; text-align: center; overflow: hidden; text-overflow: ellipsis; padding: .2rem 0 }
-.row { display: flex; height: 15px; align-items: center; cursor: default } .row:hover, .row.on { background: #eef }
-.row time { width: 5rem; flex: none; text-align: right; padding-right: .6rem; box-sizing: border-box; color: #777 }
-.row i { width: 8px; height: 8px; border-radius: 50%; background: #47c }
-.row.life i { background: #2a2; border-radius: 0 } .row.fault { background: #fec } .row.violation { background: #fbb }
-.row b { font-weight: normal; padding-left: .8rem; white-space: nowrap } pre { white-space: pre-wrap }
-input { width: 100%; box-sizing: border-box; margin: .6rem 0; padding: .3rem }
-</style></head><body><h1>HEADING</h1><main><header></header><div id="rows"></div></main>
-<aside><input placeholder="filter: process or text"><p id="count"></p><pre id="detail">Point at a line.</pre></aside>
-<script>
-const { lanes, events } = DATA
-const height = 15, rows = document.querySelector("#rows"), main = document.querySelector("main")
-const detail = document.querySelector("#detail"), head = document.querySelector("header")
-head.replaceChildren(...lanes.map((name) => Object.assign(document.createElement("span"), { textContent: name, title: name })))
-let shown = events
-const draw = () => {
-  const from = Math.max(0, Math.floor(main.scrollTop / height) - 20), to = from + Math.ceil(main.clientHeight / height) + 40
-  rows.style.paddingTop = from * height + "px"
-  rows.style.height = shown.length * height + "px"
-  rows.style.boxSizing = "border-box"
-  rows.style.minWidth = 5 + 6 * lanes.length + "rem"
-  rows.replaceChildren(...shown.slice(from, to).map(([at, lane, kind, text]) => {
-    const row = Object.assign(document.createElement("div"), { className: "row " + kind })
-    const time = Object.assign(document.createElement("time"), { textContent: (at / 1000).toFixed(3) })
-    const dot = document.createElement(lane === 0 ? "b" : "i")
-    if (lane === 0) dot.textContent = text
-    else dot.style.marginLeft = "calc(" + (lane + .5) * 6 + "rem - 4px)"
-    row.append(time, dot)
-    row.onmouseenter = () => detail.textContent =
-      (at / 1000).toFixed(3) + " s  " + lanes[lane] + "\\n\\n" + text.replaceAll(" < ", "\\n  < ")
-    return row
-  }))
-}
-const filter = () => {
-  const word = document.querySelector("input").value
-  shown = word === "" ? events : events.filter(([, lane, , text]) => lanes[lane].includes(word) || text.includes(word))
-  document.querySelector("#count").textContent = shown.length + " of " + events.length + " lines"
-  draw()
-}
-document.querySelector("input").oninput = filter
-main.onscroll = draw
-onresize = draw
-filter()
-</script></body></html>
-`

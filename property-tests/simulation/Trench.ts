@@ -187,7 +187,10 @@ export const make = (options: Options): Trench => {
     targets,
     gateways,
     start: () => {
-      for (const { name } of programs) world.start(name)
+      for (const { name } of programs) {
+        world.journal?.resume(undefined)
+        world.start(name)
+      }
       for (const [n, target] of targets.entries()) target.open(stream(n % size.streams))
     }
   }

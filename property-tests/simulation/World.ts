@@ -1,5 +1,5 @@
 /**
- * The ground of a simulation: virtual time, one seed, processes that live and die, and the trace of what happened.
+ * The ground of a simulation: virtual time, one seed, processes that live and die, and the journal of what happened.
  *
  *     agenda (heap) ──next──▶ now ──▶ a life of a process acts ──▶ agenda
  *
@@ -12,19 +12,11 @@
 import * as Seed from "../../core/Seed.ts"
 import type * as Api from "./Api.ts"
 import * as Heap from "./Heap.ts"
-
-/** One line of a trace. */
-export interface Line {
-  readonly at: number
-  readonly process: string
-  /** What happened: a step of a machine, a message, a fault, a violated property. */
-  readonly kind: "step" | "life" | "fault" | "violation"
-  readonly text: string
-}
+import * as Journal from "./Journal.ts"
 
 export interface Options {
   readonly seed: Seed.Seed
-  /** Whether lines are kept; they cost time and memory. */
+  /** Whether a journal is kept; it costs time and memory. */
   readonly trace: boolean
 }
 
@@ -80,17 +72,15 @@ export const make = ({ seed, trace }: Options) => {
   const drawLife = draw("lives")
   const agenda = Heap.make()
   const processes = new Map<string, Process>()
-  const lines: Array<Line> = []
+  const journal = trace ? Journal.make(() => now - begin) : undefined
   const violations: Array<Violation> = []
   const listeners: Array<(process: string, isAlive: boolean) => void> = []
   let now = begin
   let events = 0
   let steps = 0
 
-  const later = (ms: number, run: () => void): void => agenda.add(now + Math.max(0, ms), run)
-  const tell = (process: string, kind: Line["kind"], text: string): void => {
-    if (trace) lines.push({ at: now - begin, process, kind, text })
-  }
+  const later = (ms: number, run: () => void): void =>
+    agenda.add(now + Math.max(0, ms), journal === undefined ? run : journal.carry(run))
 
   const start = (name: string): void => {
     const process = processes.get(name)
@@ -104,7 +94,7 @@ export const make = ({ seed, trace }: Options) => {
       api: {}
     }
     process.life = life
-    tell(name, "life", "starts")
+    journal?.note(name, "Started", `${name} starts`)
     process.program.boot(life)
     for (const listener of listeners) listener(name, true)
   }
@@ -113,7 +103,7 @@ export const make = ({ seed, trace }: Options) => {
     const process = processes.get(name)
     if (process?.life === undefined) return
     process.life = undefined
-    tell(name, "life", "ends")
+    journal?.note(name, "Ended", `${name} ends`)
     for (const listener of listeners) listener(name, false)
   }
 
@@ -123,14 +113,13 @@ export const make = ({ seed, trace }: Options) => {
     elapsed: () => now - begin,
     drawMessage: draw("messages"),
     later,
-    tell,
-    lines: (): ReadonlyArray<Line> => lines,
-    isTracing: trace,
+    /** What happened so far, if it is kept. */
+    journal,
     /** Notes a violation; the first one of a property counts. */
     violate: (property: string, detail: string): void => {
       if (violations.some((one) => one.property === property)) return
       violations.push({ at: now - begin, property, detail })
-      tell("world", "violation", `${property}: ${detail}`)
+      journal?.note("world", "Violation", `${property}: ${detail}`)
     },
     violations: (): ReadonlyArray<Violation> => violations,
     countStep: (): void => void steps++,

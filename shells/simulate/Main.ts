@@ -11,6 +11,7 @@ import {
   Trace
 } from "../../property-tests/simulation/index.ts"
 import * as Tool from "../runtime/Tool.ts"
+import * as Page from "./Page.ts"
 
 const list = Object.entries(Profiles.profiles)
   .map(([name, { size, summary }]) => `  ${name.padEnd(10)}${summary} (${size.targets} targets)`).join("\n")
@@ -94,10 +95,11 @@ const simulate = ({ file, maxSteps, name, runs, seed }: Plan, out: (line: string
       virtualMs += outcome.virtualMs
       for (const { fault } of outcome.schedule) faults.set(fault._tag, (faults.get(fault._tag) ?? 0) + 1)
       const isLast = done + 1 === runs || outcome.violations.length > 0
-      if (file !== undefined && isLast) {
+      if (file !== undefined && isLast && outcome.journal !== undefined) {
         const title = `sluice simulate --profile ${name} --seed ${outcome.seed}`
-        fs.writeFileSync(file, file.endsWith(".html") ? Trace.html(title, outcome.lines) : Trace.ndjson(outcome.lines))
-        out(`${outcome.lines.length} lines of trace in ${file}`)
+        const { journal } = outcome
+        fs.writeFileSync(file, file.endsWith(".html") ? Page.html(title, journal) : Trace.ndjson(journal))
+        out(`${journal.entries().length} lines of trace in ${file}`)
       }
       if (outcome.violations.length > 0) {
         for (const line of report(name, options, outcome)) out(line)
