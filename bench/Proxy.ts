@@ -52,7 +52,16 @@ const converged = (wish: Routes.Desired): Kernel.Snapshot => {
   return {
     links: [link("bridge0"), ...names.map((name): Kernel.Link => ({ ...link(name), master: "bridge0" }))],
     addresses,
-    rules: (wish.vips ?? []).map((from) => ({ family: "v4", priority: 32_000, table: 1, from, foreign: false })),
+    rules: [
+      { family: "v4", priority: 32_000, table: 1, iif: wish.bridge.name, foreign: false },
+      ...(wish.vips ?? []).map((from): Kernel.Rule => ({
+        family: "v4",
+        priority: 32_000,
+        table: 1,
+        from,
+        foreign: false
+      }))
+    ],
     routes,
     neighbours: []
   }

@@ -6,10 +6,9 @@
 import { Arbitrary } from "effect"
 
 const { SLUICE_TEST_RUNS, SLUICE_TEST_SEED = "sluice" } = process.env
+const seed = SLUICE_TEST_SEED === "any" ? undefined : SLUICE_TEST_SEED
 
 Arbitrary.configureGlobal({
-  check: {
-    seed: SLUICE_TEST_SEED === "any" ? undefined : SLUICE_TEST_SEED,
-    runs: SLUICE_TEST_RUNS === undefined ? undefined : Number(SLUICE_TEST_RUNS)
-  }
+  check: { seed, runs: SLUICE_TEST_RUNS === undefined ? undefined : Number(SLUICE_TEST_RUNS) },
+  sample: { seed }
 })

@@ -55,10 +55,11 @@ const words = (operation: Operation): string => {
 
 const family = (family: Family): string => (family === "v4" ? "-4" : "-6")
 
-const rule = ({ from, mark, priority, table }: Rule): string =>
+const rule = ({ from, iif, mark, priority, table }: Rule): string =>
   [
     `priority ${priority}`,
     `from ${from ?? "all"}`,
+    ...(iif === undefined ? [] : [`iif ${iif}`]),
     ...(mark === undefined ? [] : [`fwmark ${mark}`]),
     `lookup ${table}`
   ].join(" ")

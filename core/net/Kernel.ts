@@ -40,6 +40,8 @@ export const Rule = Schema.Struct({
   priority: Schema.Natural,
   table: Schema.Natural,
   from: Schema.optionalKey(Cidr),
+  /** The link by which packets come in; what this machine sends itself comes from `lo`. */
+  iif: Schema.optionalKey(LinkName),
   mark: Schema.optionalKey(Schema.Natural),
   foreign: Schema.Boolean
 })

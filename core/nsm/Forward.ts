@@ -316,7 +316,7 @@ const owns = (alias: string, link: Kernel.Link): boolean => link.kind === "veth"
 const isOurs = (rule: Kernel.Rule): boolean => rule.priority === Cross.rulePriority && !rule.foreign
 
 const isSameRule = (a: Kernel.Rule, b: Kernel.Rule): boolean =>
-  a.family === b.family && a.table === b.table && a.from === b.from
+  a.family === b.family && a.table === b.table && a.from === b.from && a.iif === b.iif
 
 const isPlace = (a: Kernel.Route, b: Kernel.Route): boolean =>
   a.table === b.table && a.destination === b.destination && a.metric === b.metric

@@ -20,13 +20,15 @@ describe("Routes", () => {
     assert.deepStrictEqual(tags, [
       "AddBridge",
       "SetLinkUp",
+      "ReplaceRoute",
+      "ReplaceRoute",
+      "AddRule",
+      "AddRule",
       "AddAddress",
       "AddAddress",
       "SetLinkMaster",
       "SetLinkMaster",
       "SetLinkMaster",
-      "ReplaceRoute",
-      "ReplaceRoute",
       "ReplaceRoute",
       "ReplaceRoute",
       "AddRule",
@@ -49,14 +51,15 @@ describe("Routes", () => {
       from,
       foreign: false
     }))
-    const observed = { ...KernelModel.applyAll(baseline, Routes.plan(both, baseline)), rules: old }
+    const built = KernelModel.applyAll(baseline, Routes.plan(both, baseline))
+    const observed = { ...built, rules: [...built.rules.filter(({ iif }) => iif !== undefined), ...old] }
     const operations = Routes.plan(both, observed)
     assert.deepStrictEqual(operations.map(({ _tag }) => _tag), ["AddRule", "AddRule", "DeleteRule", "DeleteRule"])
   })
 
   it("never lets a VIP of length 0 capture the traffic of the pod", () => {
     const operations = Routes.plan({ ...both, vips: [Cidr.unsafe("0.0.0.0/0")] }, baseline)
-    assert.isFalse(operations.some(({ _tag }) => _tag === "AddRule"))
+    assert.isFalse(operations.some((one) => one._tag === "AddRule" && one.rule.iif === undefined))
   })
 
   it("leaves rules and routes of an earlier run alone until it knows better", () => {
@@ -115,28 +118,31 @@ const stageOf = (operation: Kernel.Operation, at: number, all: ReadonlyArray<Ker
     case "SetLinkUp":
       return 1
     case "AddAddress":
-      return 2
+      return 4
     case "DeleteAddress":
-      return all.slice(at).some(({ _tag }) => _tag === "AddAddress") ? 2 : 10
+      return all.slice(at).some(({ _tag }) => _tag === "AddAddress") ? 4 : 11
     case "SetLinkMaster":
-      return operation.master === undefined ? 9 : 3
+      return operation.master === undefined ? 10 : 5
     case "SetLinkMac":
-      return 3.5
+      return 5.5
     case "ReplaceRoute":
-      return operation.route.type === "unreachable" ? 4 : 5
+      return operation.route.type === "unreachable" ? 2 : 6
     case "AddRule":
-      return 6
+      return operation.rule.iif === undefined ? 7 : 3
     case "DeleteRule":
-      return 7
-    case "DeleteRoute":
       return 8
+    case "DeleteRoute":
+      return 9
     default:
       return Number.NaN
   }
 }
 
-const isOurs = ({ foreign, from, mark, table }: Kernel.Rule): boolean =>
-  table === 1 && !foreign && mark === undefined && from !== undefined
+const isOfVip = ({ foreign, from, iif, mark, table }: Kernel.Rule): boolean =>
+  table === 1 && !foreign && mark === undefined && iif === undefined && from !== undefined
+const isGuard = ({ foreign, from, iif, mark, table }: Kernel.Rule): boolean =>
+  table === 1 && !foreign && mark === undefined && iif === "bridge0" && from === undefined
+const isOurs = (rule: Kernel.Rule): boolean => isOfVip(rule) || isGuard(rule)
 const sorted = (items: ReadonlyArray<unknown>): ReadonlyArray<string> =>
   items.map((item) => JSON.stringify(item)).toSorted()
 
@@ -184,7 +190,7 @@ describe("The invariants of Routes", () => {
         (wanted.vips ?? []).map(Cidr.network).filter((vip) => wanted.families.includes(Cidr.family(vip)))
       )
       assert.deepStrictEqual(
-        sorted(after.rules.filter(isOurs).map(({ from, priority }) => ({ from, priority }))),
+        sorted(after.rules.filter(isOfVip).map(({ from, priority }) => ({ from, priority }))),
         sorted(
           [...vips].map((from) => ({ from, priority: 32_000 }))
         )
@@ -200,6 +206,14 @@ describe("The invariants of Routes", () => {
     },
     settings
   )
+
+  it.prop("what comes from the bridge has no way but the table", inputs, ({ desired, observed }) => {
+    const after = KernelModel.applyAll(observed, Routes.plan(desired, observed))
+    assert.deepStrictEqual(
+      sorted(after.rules.filter(isGuard).map(({ family, priority }) => ({ family, priority }))),
+      sorted(desired.families.map((family) => ({ family, priority: 32_000 })))
+    )
+  }, settings)
 
   it.prop("hops have one family, lie in the bridge's subnet and occur once", inputs, ({ desired, observed }) => {
     for (const operation of Routes.plan(desired, observed)) {

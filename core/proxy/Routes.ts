@@ -1,16 +1,18 @@
 /**
  * Decides what the kernel of the proxy looks like: one bridge with the gateway addresses, every interface of a
- * connection as its port, and in one table a default route over all load balancers, to which a rule per VIP leads.
+ * connection as its port, and in one table a default route over all load balancers, to which a rule per VIP leads, and
+ * one for all that comes from the bridge.
  *
- *     1 bridge  2 its addresses  3 enslave ports, announce the bridge  4 unreachable fallback  5 default routes
- *     6 add rules  7 delete rules  8 delete routes  9 detach ports  10 delete addresses
+ *     1 bridge  2 unreachable fallback  3 rules of the bridge  4 addresses  5 enslave ports, announce the bridge
+ *     6 default routes  7 add rules  8 delete rules  9 delete routes  10 detach ports  11 delete addresses
  *
  * 1. Afterwards one rule for each VIP leads to the table, and the default's hops are exactly the live load balancers.
- * 2. Without a load balancer only the fallback remains, so VIP traffic never leaves through the pod's own network.
+ * 2. Nothing that targets send leaves through the pod's own network: neither without a load balancer, when only the
+ *    fallback remains, nor from a VIP that is not known here yet.
  * 3. Hops are pinned to the bridge, lie in its subnet, and are of one family; there are no duplicates.
  * 4. A hop is added before, and removed after, nothing else than itself: one load balancer less never cuts off another.
- * 5. Only the bridge, its ports, the default routes of the table, and the rules that select nothing but a source and
- *    lead to the table, are touched.
+ * 5. Only the bridge, its ports, the default routes of the table, and the rules that select nothing but a source or the
+ *    bridge and lead to the table, are touched.
  * 6. What is not known yet (VIPs, addresses, load balancers after a restart) is left as it is.
  *
  * Source: Meridio `pkg/kernel`, `pkg/proxy`; there hops may bind to a port, duplicates of rules stay, and VIP traffic
@@ -56,16 +58,19 @@ export const plan = (desired: Desired, observed: Kernel.Snapshot): Operations =>
   if (fault(desired, observed) !== undefined) return []
   const moved = planAddresses(desired, observed)
   const routes = Ip.families.map((family) => planRoutes(family, desired, observed, moved.disturbed.has(family)))
+  const guards = planGuards(desired, observed)
   const rules = planRules(desired, observed)
   const ports = planPorts(desired, observed)
   return [
     ...planBridge(desired, observed),
+    ...routes.flatMap(({ fallback }) => fallback),
+    ...guards.add,
     ...moved.first,
     ...ports.enslave,
     ...planAnnouncement(desired, observed, moved.first),
-    ...routes.flatMap(({ fallback }) => fallback),
     ...routes.flatMap(({ replace }) => replace),
     ...rules.add,
+    ...guards.remove,
     ...rules.remove,
     ...routes.flatMap(({ remove }) => remove),
     ...ports.detach,
@@ -228,14 +233,30 @@ const sameRoute = (wanted: Kernel.Route, current: Kernel.Route): boolean =>
 const hopTexts = ({ hops }: Kernel.Route): ReadonlyArray<string> =>
   hops.map(({ link = "", via = "" }) => `${via} ${link}`).toSorted(byText)
 
+/** What comes from the bridge has no other way than the table, even from a VIP that targets hear of first. */
+const planGuards = ({ bridge, families, priority, table }: Desired, { rules }: Kernel.Snapshot) => {
+  const present = rules.filter(({ foreign, from, iif, mark, table: to }) =>
+    to === table && !foreign && mark === undefined && from === undefined && iif === bridge.name
+  )
+  const isWanted = (rule: Kernel.Rule): boolean => rule.priority === priority && families.includes(rule.family)
+  const guarded = new Set(present.filter(isWanted).map(({ family }) => family))
+  return {
+    add: families.filter((family) => !guarded.has(family)).toSorted().map((family): Kernel.Operation => ({
+      _tag: "AddRule",
+      rule: { family, priority, table, iif: bridge.name, foreign: false }
+    })),
+    remove: present.filter((rule) => !isWanted(rule)).toSorted(byRule).map(deleteRule)
+  }
+}
+
 const planRules = ({ families, priority, table, vips }: Desired, { rules }: Kernel.Snapshot) => {
   if (vips === undefined) return { add: [], remove: [] }
   // A VIP of length 0 would capture all traffic of the pod.
   const sources = [...new Set(vips.map(Cidr.network))]
     .filter((vip) => families.includes(Cidr.family(vip)) && Cidr.length(vip) > 0)
     .toSorted(Cidr.compare)
-  const ours = rules.filter(({ foreign, from, mark, table: to }) =>
-    to === table && !foreign && mark === undefined && from !== undefined
+  const ours = rules.filter(({ foreign, from, iif, mark, table: to }) =>
+    to === table && !foreign && mark === undefined && iif === undefined && from !== undefined
   )
   const wanted = new Set<Cidr.Cidr | undefined>(sources)
   const isWanted = ({ from, priority: at }: Kernel.Rule): boolean => at === priority && wanted.has(from)
@@ -247,10 +268,11 @@ const planRules = ({ families, priority, table, vips }: Desired, { rules }: Kern
         _tag: "AddRule",
         rule: { family: Cidr.family(from), priority, table, from, foreign: false }
       })),
-    remove: ours.filter((rule) => !isWanted(rule)).toSorted(byRule)
-      .map((rule): Kernel.Operation => ({ _tag: "DeleteRule", rule }))
+    remove: ours.filter((rule) => !isWanted(rule)).toSorted(byRule).map(deleteRule)
   }
 }
+
+const deleteRule = (rule: Kernel.Rule): Kernel.Operation => ({ _tag: "DeleteRule", rule })
 
 const byRule = (a: Kernel.Rule, b: Kernel.Rule): number =>
   byText(a.family, b.family) || a.priority - b.priority || byText(a.from ?? "", b.from ?? "")

@@ -254,7 +254,8 @@ const deleteRule = (snapshot: Kernel.Snapshot, rule: Kernel.Rule): Result.Result
   // The kernel takes the first rule that has at least these selectors.
   const first = snapshot.rules.find((other) =>
     other.family === rule.family && other.priority === rule.priority && other.table === rule.table &&
-    (rule.from === undefined || other.from === rule.from) && (rule.mark === undefined || other.mark === rule.mark)
+    (rule.from === undefined || other.from === rule.from) && (rule.iif === undefined || other.iif === rule.iif) &&
+    (rule.mark === undefined || other.mark === rule.mark)
   )
   if (found !== undefined && first !== found) return Result.fail("a rule with more selectors stands before it")
   return Result.succeed({ ...snapshot, rules: snapshot.rules.filter((other) => other !== found) })
@@ -346,7 +347,7 @@ const isSameConnection = (a: Kernel.Route, b: Kernel.Route): boolean =>
 
 const isSameRule = (a: Kernel.Rule, b: Kernel.Rule): boolean =>
   a.family === b.family && a.priority === b.priority && a.table === b.table && a.from === b.from &&
-  a.mark === b.mark && a.foreign === b.foreign
+  a.iif === b.iif && a.mark === b.mark && a.foreign === b.foreign
 
 /** The identity of a route: family, table, destination and metric. */
 const isSameRoute = (a: Kernel.Route, b: Kernel.Route): boolean =>

@@ -29,7 +29,7 @@ const ownAddresses: ReadonlyArray<readonly [link: string, cidr: Cidr.Cidr]> = [
   ["lb-2", Cidr.unsafe("172.16.0.32/24")]
 ]
 
-/** The addresses of the node, and two rules that others need. */
+/** The addresses of the node, and rules that others need. */
 export const setup: ReadonlyArray<Kernel.Operation> = [
   ...ownAddresses.map(([link, cidr]): Kernel.Operation => ({ _tag: "AddAddress", link, cidr })),
   {
@@ -39,7 +39,8 @@ export const setup: ReadonlyArray<Kernel.Operation> = [
   {
     _tag: "AddRule",
     rule: { family: "v4", priority: 200, table: 1, from: Cidr.unsafe("20.0.0.9/32"), mark: 3, foreign: false }
-  }
+  },
+  { _tag: "AddRule", rule: { family: "v4", priority: 200, table: 1, iif: "eth0", foreign: false } }
 ]
 
 /** The node as the proxy's first process finds it. */

@@ -79,18 +79,20 @@ export const walk = (
 ): End => {
   let netns = start
   let own = mark
+  let iif: string | undefined
   for (let hop = 0; hop < hopLimit; hop++) {
     const snapshot = kernels.get(netns)
     const isHere = snapshot.addresses.some(({ cidr, link }) =>
       Cidr.ip(cidr) === packet.destination && isUp(snapshot, link)
     )
     if (isHere && own === undefined) return { _tag: "Delivered", netns }
-    const route = lookup(snapshot, packet, own)
+    const route = lookup(snapshot, { ...packet, iif, mark: own })
     if (typeof route === "string") return { _tag: "Dropped", netns, why: route }
     const next = cross(kernels, netns, route.link, route.via ?? packet.destination)
     if (next._tag === "Outside") return { _tag: "Left", netns, link: route.link, via: route.via }
     if (next._tag === "Nowhere") return { _tag: "Dropped", netns, why: next.why }
     netns = next.netns
+    iif = next.link
     own = undefined
   }
   return { _tag: "Dropped", netns, why: "it goes round in circles" }
@@ -104,13 +106,16 @@ interface Way {
 /** The way out of a namespace, or why there is none. */
 const lookup = (
   snapshot: Kernel.Snapshot,
-  { destination, source }: Pick<Packet, "source" | "destination">,
-  mark: number | undefined
+  { destination, iif, mark, source }: Pick<Packet, "source" | "destination"> & {
+    readonly iif: string | undefined
+    readonly mark: number | undefined
+  }
 ): Way | string => {
   const family = Ip.family(destination)
   const rules = snapshot.rules
     .filter((rule) =>
       rule.family === family && (rule.mark === undefined || rule.mark === mark)
+      && (rule.iif === undefined || rule.iif === iif)
       && (rule.from === undefined || Cidr.contains(rule.from, Cidr.host(source)))
     )
     .map(({ priority, table }) => ({ priority, table }))
@@ -134,7 +139,7 @@ const lookup = (
 }
 
 type Crossing =
-  | { readonly _tag: "Arrived"; readonly netns: string }
+  | { readonly _tag: "Arrived"; readonly netns: string; readonly link: string }
   | { readonly _tag: "Outside" }
   | { readonly _tag: "Nowhere"; readonly why: string }
 
@@ -158,20 +163,20 @@ const arrive = (kernels: Kernels.Kernels, { link, netns }: Kernels.Port, address
     const crossing = flood(kernels, netns, master, address)
     return crossing._tag === "Nowhere" ? undefined : crossing
   }
-  return holds(snapshot, link, address) ? { _tag: "Arrived", netns } : undefined
+  return holds(snapshot, link, address) ? { _tag: "Arrived", netns, link } : undefined
 }
 
 const flood = (kernels: Kernels.Kernels, netns: string, bridge: string, address: Ip.Ip): Crossing => {
   const snapshot = kernels.get(netns)
   if (!isUp(snapshot, bridge)) return { _tag: "Nowhere", why: `${bridge} is down` }
-  if (holds(snapshot, bridge, address)) return { _tag: "Arrived", netns }
+  if (holds(snapshot, bridge, address)) return { _tag: "Arrived", netns, link: bridge }
   for (const port of snapshot.links) {
     const peer = port.master === bridge && port.up ? kernels.peer({ netns, link: port.name }) : undefined
     if (peer === undefined) continue
     const other = kernels.get(peer.netns)
     const device = other.links.find(({ name }) => name === peer.link)
     if (device?.up === true && device.master === undefined && holds(other, peer.link, address)) {
-      return { _tag: "Arrived", netns: peer.netns }
+      return { _tag: "Arrived", netns: peer.netns, link: peer.link }
     }
   }
   return { _tag: "Nowhere", why: `nobody at ${address} on ${bridge}` }

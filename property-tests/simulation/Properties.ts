@@ -158,15 +158,13 @@ const noLeak = (trench: Trench.Trench, turn: number): void => {
  * A known gap, as in Meridio: a frontend or a proxy that is down, or cut off from the NSP, when a VIP is added has no
  * rules for it yet, while targets may already answer from it. From then on the rules must stand.
  */
-const isNews = ({ frontends, proxies }: Trench.Trench, netns: string, vip: Cidr.Cidr): boolean => {
+const isNews = ({ frontends }: Trench.Trench, netns: string, vip: Cidr.Cidr): boolean => {
   const frontend = frontends.find((one) => one.netns === netns)
   if (frontend !== undefined) {
     const state = frontend.state()
     return state === undefined || !Keeper.secured(state.keeper).includes(vip)
   }
-  const proxy = proxies.find((one) => one.netns === netns)?.state()
-  const isApplied = proxy?.parts.kernel.phase._tag === "Idle"
-  return proxies.some((one) => one.netns === netns) && !(isApplied && proxy?.vips?.includes(vip) === true)
+  return false
 }
 
 /** What must be so when the faults are over. */

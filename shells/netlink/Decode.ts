@@ -65,12 +65,14 @@ export const rule = (body: Buffer): Kernel.Rule | undefined => {
   if (family === undefined) return undefined
   const attributes = Wire.attributes(body, Wire.headerSize.rule)
   const source = Wire.readIp(family, attributes.get(2))
+  const iif = Wire.readText(attributes.get(3))
   const mark = Wire.readU32(attributes.get(10))
   return {
     family,
     priority: Wire.readU32(attributes.get(6)) ?? 0,
     table: Wire.readU32(attributes.get(15)) ?? body.readUInt8(4),
     ...source !== undefined && { from: Cidr.make(source, body.readUInt8(2)) },
+    ...iif !== undefined && { iif },
     ...mark !== undefined && { mark },
     foreign: isForeign(body, attributes)
   }
@@ -144,12 +146,15 @@ const viaOtherFamily = (bytes: Buffer | undefined): Ip.Ip | undefined => {
   return family && Wire.readIp(family, bytes?.subarray(2))
 }
 
-// FRA_SRC, PRIORITY, FWMARK, SUPPRESS_PREFIXLEN, TABLE, FWMASK, PAD, PROTOCOL: present in a plain lookup too.
-const plainRuleAttributes: ReadonlySet<number> = new Set([2, 6, 10, 14, 15, 16, 18, 21])
+// FRA_SRC, IIFNAME, PRIORITY, FWMARK, SUPPRESS_PREFIXLEN, TABLE, FWMASK, PAD, PROTOCOL: present in a plain lookup too.
+const plainRuleAttributes: ReadonlySet<number> = new Set([2, 3, 6, 10, 14, 15, 16, 18, 21])
+
+/** FIB_RULE_IIF_DETACHED: the link is not there now. */
+const iifDetached = 0x08
 
 const isForeign = (body: Buffer, attributes: Wire.Attributes): boolean => {
   const [destinationLength, tos, action, flags] = [1, 3, 7, 8].map((at) => body.readUInt8(at))
-  return destinationLength !== 0 || tos !== 0 || action !== 1 || flags !== 0 ||
+  return destinationLength !== 0 || tos !== 0 || action !== 1 || ((flags ?? 0) & ~iifDetached) !== 0 ||
     (Wire.readU32(attributes.get(14)) ?? 0xffffffff) !== 0xffffffff ||
     (Wire.readU32(attributes.get(16)) ?? 0xffffffff) !== 0xffffffff ||
     [...attributes.keys()].some((type) => !plainRuleAttributes.has(type))

@@ -179,6 +179,7 @@ const rule = (rule: Kernel.Rule): Buffer => {
     Wire.attribute(6, Wire.u32(rule.priority)),
     Wire.attribute(15, Wire.u32(rule.table)),
     ...(rule.from === undefined || length === 0 ? [] : [Wire.attribute(2, Wire.ip(Cidr.ip(rule.from)))]),
+    ...optional(rule.iif, (link) => Wire.attribute(3, Wire.text(link))),
     ...optional(rule.mark, (mark) => Wire.attribute(10, Wire.u32(mark)))
   ])
 }

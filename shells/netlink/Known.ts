@@ -79,7 +79,9 @@ export const make = (ask: Ask): Known => {
       Effect.map(rulesOf(rule.family), (known) => {
         const candidates = known.candidates(rule)
         if (!candidates.some((other) => isSame(other, rule))) return "none"
-        const first = candidates.find((other) => rule.mark === undefined || other.mark === rule.mark)
+        const first = candidates.find((other) =>
+          (rule.iif === undefined || other.iif === rule.iif) && (rule.mark === undefined || other.mark === rule.mark)
+        )
         return first !== undefined && isSame(first, rule) ? "exact" : "other"
       }),
     mayHave: (route) =>
@@ -158,7 +160,8 @@ const ruleTable = (read: ReadonlyArray<Kernel.Rule>): Rules => {
 const ruleKey = ({ from, priority, table }: Kernel.Rule): string => `${priority} ${table} ${from}`
 
 const isSame = (a: Kernel.Rule, b: Kernel.Rule): boolean =>
-  a.priority === b.priority && a.table === b.table && a.from === b.from && a.mark === b.mark && !a.foreign
+  a.priority === b.priority && a.table === b.table && a.from === b.from && a.iif === b.iif && a.mark === b.mark
+  && !a.foreign
 
 /** For the kernel the metric 0 means any one when it deletes an IPv4 route. */
 const isLoose = ({ family, metric }: Kernel.Route): boolean => family === "v4" && metric === 0

@@ -184,24 +184,25 @@ describe("Netlink", () => {
         rule("20.0.0.1/32", { mark: 5 }),
         rule("2000::1/128"),
         rule(undefined, { priority: 100 }),
-        rule(undefined, { mark: 5, priority: 101 })
+        rule(undefined, { mark: 5, priority: 101 }),
+        rule(undefined, { iif: "br", priority: 102 }),
+        rule(undefined, { iif: "br", mark: 5, priority: 102 })
       ]
       const own = Effect.map(snapshot, (snapshot) => snapshot.rules.filter((rule) => rule.table === 1))
       const add: ReadonlyArray<Kernel.Operation> = rules.map((rule) => ({ _tag: "AddRule", rule }))
       yield* apply([...add, ...add])
       assert.sameDeepMembers([...yield* own], rules)
-      yield* apply([
-        { _tag: "DeleteRule", rule: rule("20.0.0.1/32", { mark: 5 }) },
-        { _tag: "DeleteRule", rule: rule("20.0.0.9/32") },
-        { _tag: "DeleteRule", rule: rule(undefined, { priority: 101 }) }
-      ])
-      assert.sameDeepMembers([...yield* own], rules.filter((rule) => rule.mark === undefined || rule.priority === 101))
+      const others = [rule("20.0.0.9/32"), rule(undefined, { priority: 101 })]
+      const removed = [rule("20.0.0.1/32", { mark: 5 }), ...others, ...rules.filter(({ iif }) => iif !== undefined)]
+      yield* apply(removed.map((rule) => ({ _tag: "DeleteRule", rule })))
+      const kept = rules.filter(({ iif, mark, priority }) => !iif && (mark === undefined || priority === 101))
+      assert.sameDeepMembers([...yield* own], kept)
       // The kernel would delete the rule with `from` in its place.
       const shadowed = yield* Effect.flip(apply([{ _tag: "DeleteRule", rule: rule(undefined) }]))
       assert.include(shadowed.message, "stands before it")
       yield* apply([rules[0], rules[3]].flatMap((rule) => rule ? [{ _tag: "DeleteRule", rule }] : []))
       assert.sameDeepMembers([...yield* own], [rule("2000::1/128"), rule(undefined, { mark: 5, priority: 101 })])
-      sh(path, "ip rule add iif lo lookup 1 prio 7; ip rule add from 20.0.0.1 ipproto tcp lookup 1 prio 8")
+      sh(path, "ip rule add oif lo lookup 1 prio 7; ip rule add from 20.0.0.1 ipproto tcp lookup 1 prio 8")
       assert.deepStrictEqual(
         (yield* own).filter((rule) => rule.foreign),
         [rule(undefined, { priority: 7, foreign: true }), rule("20.0.0.1/32", { priority: 8, foreign: true })]

@@ -111,13 +111,15 @@ describe("sluice plan proxy", () => {
     assert.deepStrictEqual(out.split("\n"), [
       "ip link add bridge0 address 02:00:00:00:00:01 type bridge",
       "ip link set bridge0 up",
+      "ip -4 route replace unreachable 0.0.0.0/0 table 1 metric 4294967295 proto 3",
+      "ip -6 route replace unreachable ::/0 table 1 metric 4294967295 proto 3",
+      "ip -4 rule add priority 32000 from all iif bridge0 lookup 1",
+      "ip -6 rule add priority 32000 from all iif bridge0 lookup 1",
       "ip address replace 172.16.0.1/24 dev bridge0",
       "ip address replace fd00::1/64 dev bridge0 nodad",
       "ip link set lb-1 master bridge0",
       "ip link set lb-2 master bridge0",
       "ip link set tg-1 master bridge0",
-      "ip -4 route replace unreachable 0.0.0.0/0 table 1 metric 4294967295 proto 3",
-      "ip -6 route replace unreachable ::/0 table 1 metric 4294967295 proto 3",
       "ip -4 route replace unicast 0.0.0.0/0 table 1 proto 3"
       + " nexthop via inet 172.16.0.2 dev bridge0 nexthop via inet 172.16.0.4 dev bridge0",
       "ip -6 route replace unicast ::/0 table 1 metric 1024 proto 3 via inet6 fd00::2 dev bridge0",
@@ -130,7 +132,7 @@ describe("sluice plan proxy", () => {
     const waiting = await withFiles(observed("lb-1", "lb-2"))
     assert.deepStrictEqual([waiting.code, waiting.err], [1, "tg-1 is not there yet, so it is not a port"])
     const operations: unknown = JSON.parse(waiting.out)
-    assert.isTrue(Array.isArray(operations) && operations.length === 12)
+    assert.isTrue(Array.isArray(operations) && operations.length === 14)
     const taken = await withFiles({ ...observed(), links: [{ ...veth("bridge0"), kind: "dummy" }] })
     assert.deepStrictEqual([taken.code, JSON.parse(taken.out)], [1, []])
     assert.include(taken.err, "bridge0 is a dummy link")

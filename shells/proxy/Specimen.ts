@@ -161,7 +161,9 @@ export const hops = ({ routes }: Kernel.Snapshot): ReadonlyArray<string> =>
   routes.filter(isDefault).flatMap(({ hops }) => hops.map(({ link, via }) => `${via} ${link}`)).toSorted()
 
 export const rules = (snapshot: Kernel.Snapshot): ReadonlyArray<string> =>
-  snapshot.rules.filter(({ table }) => table === 1).map(({ from, priority }) => `${priority} ${from}`).toSorted()
+  snapshot.rules.filter(({ from, table }) => table === 1 && from !== undefined).map(({ from, priority }) =>
+    `${priority} ${from}`
+  ).toSorted()
 
 export const ports = ({ links }: Kernel.Snapshot): number => links.filter(({ master }) => master === "bridge0").length
 
