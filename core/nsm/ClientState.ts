@@ -107,6 +107,17 @@ export const Command = Schema.TaggedUnion({
 })
 export type Command = typeof Command.Type
 
+/** What a manager's event means for the connection in the client's view. */
+export const changeIn = (
+  { connections, type }: Model.ConnectionEvent,
+  connection: Model.Connection
+): Change | undefined => {
+  const record = Model.recordOf(connection, Object.values(connections))
+  if (record === undefined) return undefined
+  if (type === "Delete" || record.state === "Down") return "Down"
+  return record.state === "RefreshRequested" ? "RefreshRequested" : undefined
+}
+
 /** The connection as the client sends it: own segment first, signed anew. A path of somebody else is dropped. */
 export const begin = (settings: Settings, connection: Model.Connection, now: Millis): Model.Connection => {
   const hop = { name: settings.name, freshId: connection.id }

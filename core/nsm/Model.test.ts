@@ -1,6 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Schema } from "effect"
 import * as Client from "./Client.ts"
+import * as ClientState from "./ClientState.ts"
 import * as Model from "./Model.ts"
 
 const settings = {
@@ -46,5 +47,38 @@ describe("The token of a path segment", () => {
   it("is read as it is, so that a connection of the wire keeps it", () => {
     const [segment] = Schema.decodeUnknownSync(Model.Connection)(signed).path.segments
     assert.strictEqual(segment?.token, "header.secret.signature")
+  })
+})
+
+const record = (id: string, expiresAt: number, index = 1): Model.Connection => ({
+  ...Model.connection(id, "service"),
+  path: {
+    index,
+    segments: [
+      { name: "target", id: "target-0", token: "", expiresAt, metrics: {} },
+      { name: "nsmgr", id, token: "", metrics: {} }
+    ]
+  }
+})
+
+describe("The records of a client at its manager", () => {
+  const [left, current] = [record("left behind", 10), record("current", 20)]
+  const own: Model.Connection = { ...current, id: "target-0", path: { ...current.path, index: 0 } }
+
+  it("are those of the manager next to it; the one refreshed last counts", () => {
+    assert.strictEqual(Model.clientRecord("target-0", [left, current]), current)
+    assert.strictEqual(Model.clientRecord("target-0", [current, left]), current)
+    assert.isUndefined(Model.clientRecord("target-1", [left, current]))
+    assert.isUndefined(Model.clientRecord("target-0", [record("later hop", 30, 2)]))
+  })
+
+  it("say nothing of its connection when they are of one that it left behind", () => {
+    assert.isUndefined(Model.recordOf(own, [left]))
+    assert.strictEqual(Model.recordOf(own, [record("left behind", 30), current]), current)
+    const deleted = { type: "Delete", connections: { left } } as const
+    assert.isUndefined(ClientState.changeIn(deleted, own))
+    assert.strictEqual(ClientState.changeIn({ type: "Delete", connections: { left, current } }, own), "Down")
+    const unanswered = { ...own, path: { index: 0, segments: own.path.segments.slice(0, 1) } }
+    assert.strictEqual(Model.recordOf(unanswered, [current]), current)
   })
 })

@@ -236,7 +236,7 @@ export type NetworkService = typeof NetworkService.Type
 /**
  * Whether a monitor with this selector is told about the connection: the service is listed or none is, and the
  * patterns are a contiguous run anywhere in the path. The position is not looked at, so the id of a client also finds
- * the records of later hops: see `isClientRecord`. Source: api, `monitor_scope_selector_helpers.go`.
+ * the records of later hops: see `clientRecord`. Source: api, `monitor_scope_selector_helpers.go`.
  */
 export const selects = (selector: Selector, { networkService, path }: Connection): boolean => {
   const { networkServices, segments } = selector
@@ -258,9 +258,22 @@ export const select = (selector: Selector, event: ConnectionEvent): ConnectionEv
     : { type: event.type, connections: Object.fromEntries(kept) }
 }
 
-/** Whether the record is the one that the manager next to the client `id` holds. */
-export const isClientRecord = (id: string, { path }: Connection): boolean =>
-  path.index === 1 && path.segments[0]?.id === id
+/**
+ * The record that the manager next to the client `id` holds; of several the one refreshed last: upstream's managers keep
+ * what a client left behind that came back with the same id and without its path, until it expires.
+ */
+export const clientRecord = (id: string, records: ReadonlyArray<Connection>): Connection | undefined =>
+  records.filter(({ path }) => path.index === 1 && path.segments[0]?.id === id).reduce<Connection | undefined>(
+    (latest, record) => latest === undefined || (refreshedTo(record) > refreshedTo(latest)) ? record : latest,
+    undefined
+  )
+
+/** The record of this connection, in the client's view, at the manager next to it; never one that is left behind. */
+export const recordOf = (
+  { id, path: { segments } }: Connection,
+  records: ReadonlyArray<Connection>
+): Connection | undefined =>
+  clientRecord(id, records.filter(({ path }) => segments[1] === undefined || path.segments[1]?.id === segments[1].id))
 
 /** The first segment's id: the client's own id of the connection, unique on a machine. */
 export const clientId = ({ id, path }: Connection): string => path.segments[0]?.id ?? id
@@ -287,6 +300,8 @@ export const expiresAt = ({ path }: Connection): Millis | undefined => {
   const known = path.segments.flatMap(({ expiresAt }) => expiresAt === undefined ? [] : [expiresAt])
   return known.length === 0 ? undefined : Math.min(...known)
 }
+
+const refreshedTo = ({ path }: Connection): Millis => path.segments[0]?.expiresAt ?? 0
 
 const fits = (pattern: SegmentPattern, segment: PathSegment): boolean =>
   (pattern.name === "" || pattern.name === segment.name)

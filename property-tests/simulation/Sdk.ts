@@ -1,5 +1,6 @@
 /** The client of NSM in a simulated process, as `shells/sdk/Client.ts`: sessions, interface names, queries, finding. */
 import { Equal } from "effect"
+import * as ClientState from "../../core/nsm/ClientState.ts"
 import { Client, Finding, Model, Naming } from "../../core/nsm/index.ts"
 import * as Actor from "./Actor.ts"
 import { type Ground, lifetimes, names, reopenMs, requestMs } from "./Ground.ts"
@@ -87,7 +88,7 @@ export const make = (ground: Ground, life: Life, options: Options) => {
           ({ network }, emit) => network?.monitor(selector, emit),
           {
             message: (event) => {
-              const change = changeIn(event, connection.id)
+              const change = ClientState.changeIn(event, connection)
               if (change !== undefined) send({ _tag: "MonitorChanged", call, change })
             },
             end: () => send({ _tag: "MonitorChanged", call, change: "Lost" })
@@ -189,7 +190,7 @@ export const make = (ground: Ground, life: Life, options: Options) => {
       ({ network }, emit) => network?.monitor({ segments: [{ name: "", id, token: "" }], networkServices: [] }, emit),
       {
         message: ({ connections }) => {
-          const found = Object.values(connections).find((one) => Model.isClientRecord(id, one))
+          const found = Model.clientRecord(id, Object.values(connections))
           finish({
             _tag: "Succeeded",
             value: found === undefined ? undefined : { ...found, id, path: { ...found.path, index: 0 } }
@@ -337,13 +338,3 @@ const failureOf = (
   result._tag === "Failed"
     ? { reason: result.reason, message: result.message }
     : { reason: "Conflict", message: "the connection was closed" }
-
-const changeIn = (
-  { connections, type }: Model.ConnectionEvent,
-  id: string
-): "Down" | "RefreshRequested" | undefined => {
-  const record = Object.values(connections).find((connection) => Model.isClientRecord(id, connection))
-  if (record === undefined) return undefined
-  if (type === "Delete" || record.state === "Down") return "Down"
-  return record.state === "RefreshRequested" ? "RefreshRequested" : undefined
-}

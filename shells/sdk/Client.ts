@@ -157,8 +157,7 @@ const make = (options: Options) =>
           Option.map(
             Option.flatMap(
               event,
-              ({ connections }) =>
-                Option.fromUndefinedOr(Object.values(connections).find((one) => Model.isClientRecord(id, one)))
+              ({ connections }) => Option.fromUndefinedOr(Model.clientRecord(id, Object.values(connections)))
             ),
             (connection) => ({ ...connection, id, path: { ...connection.path, index: 0 } })
           )

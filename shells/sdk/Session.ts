@@ -1,8 +1,8 @@
 /** One connection of the client at work: its machine, with the manager at the other end of a channel. */
 import { Effect, type Scope, Stream } from "effect"
 import * as Core from "../../core/nsm/Client.ts"
-import type * as ClientState from "../../core/nsm/ClientState.ts"
-import * as Model from "../../core/nsm/Model.ts"
+import * as ClientState from "../../core/nsm/ClientState.ts"
+import type * as Model from "../../core/nsm/Model.ts"
 import type * as Grpc from "../grpc/Client.ts"
 import * as Replies from "../runtime/Replies.ts"
 import * as Runner from "../runtime/Runner.ts"
@@ -73,7 +73,7 @@ const perform = (
     case "Monitor": {
       const { call, connection } = command
       return Peer.monitor(channel, { segments: [{ name, id: connection.id, token: "" }], networkServices: [] }).pipe(
-        Stream.map((event) => changeIn(event, connection.id)),
+        Stream.map((event) => ClientState.changeIn(event, connection)),
         Stream.filter((change) => change !== undefined),
         Stream.runForEach((change) => Effect.sync(() => send({ _tag: "MonitorChanged", call, change }))),
         Effect.ignore,
@@ -85,16 +85,6 @@ const perform = (
     case "Cancel":
       return Effect.void
   }
-}
-
-const changeIn = (
-  { connections, type }: Model.ConnectionEvent,
-  id: string
-): ClientState.Change | undefined => {
-  const record = Object.values(connections).find((connection) => Model.isClientRecord(id, connection))
-  if (record === undefined) return undefined
-  if (type === "Delete" || record.state === "Down") return "Down"
-  return record.state === "RefreshRequested" ? "RefreshRequested" : undefined
 }
 
 const failureOf = (result: Exclude<ClientState.Result, { _tag: "Succeeded" }>): NsmError =>
