@@ -25,7 +25,7 @@ import * as Bench from "./Bench.ts"
 const streams = Array.from({ length: 10 }, (_, n) => `s${n}`)
 
 /** How long a process rests before its memory is read. */
-const restMs = 1_500
+const restMs = 3_000
 
 class NotYet extends Schema.TaggedError<NotYet>()("NotYet", {}) {}
 

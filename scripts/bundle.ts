@@ -18,6 +18,8 @@ export const bundle = async (
     platform: "node",
     external,
     plugins: [...plugins],
+    // What is only defined has no effect: a program carries no schema and no message that it does not use.
+    treeshake: { moduleSideEffects: (id) => !/\/(core|proto\/gen|node_modules\/effect)\//.test(id) },
     output: {
       dir,
       format: "esm",

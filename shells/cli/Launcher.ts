@@ -5,6 +5,7 @@
  */
 import { enableCompileCache } from "node:module"
 import { join } from "node:path"
+import { run } from "./Sluice.ts"
 
 enableCompileCache(join(import.meta.dirname, "cache"))
-await import("./Main.ts")
+await run(process.argv.slice(2))

@@ -164,15 +164,23 @@ export const check = (options: {
 /**
  * Probes a server of this process for ever, at once and then 5 s after each answer, and sets a sub-service to the
  * outcome. Fork it in the scope of the program.
+ *
+ * With `listens` the server counts as serving from the start, for it is known to listen, and is asked 5 s later for the
+ * first time: a cold start does not pay for a client.
  */
 export const selfProbe = (options: {
   readonly service: string
   readonly address: string
   readonly timeoutMs?: number
   readonly dial?: Dial
+  readonly listens?: boolean
 }): Effect.Effect<never, never, Health> =>
   Effect.gen(function*() {
     const health = yield* Health
+    if (options.listens === true) {
+      yield* health.set(options.service, true)
+      yield* Effect.sleep("5 seconds")
+    }
     const once = check({ ...options, service: "" })
     return yield* Effect.orElseSucceed(once, () => false).pipe(
       Effect.flatMap((serving) => health.set(options.service, serving)),

@@ -49,31 +49,37 @@ const checkpointEvery = 256
 const flushMs = 100
 
 const inMemory: Recorder = {
-  open: (machine, state, now) =>
-    Effect.sync(() => {
-      const lines = Tape.encoder(machine)
-      let head = { now, state }
-      let ring: Array<() => string> = []
-      return {
-        append: (now, event, state, commands) => {
-          ring.push(() => lines.event(now, event, commands))
-          if (ring.length >= ringLength) {
-            ring = []
-            head = { now, state }
-          }
-        },
-        crashed: Effect.suspend(() => {
-          const file = path.join(os.tmpdir(), `sluice-${machine.name}-${process.pid}.ndjson`)
-          const text = [lines.head(head.now, head.state), ...ring.map((line) => line())].join("\n") + "\n"
-          return Effect.try({ try: () => fs.writeFileSync(file, text, { mode: 0o600 }), catch: String }).pipe(
-            Effect.matchEffect({
-              onFailure: (reason) => Effect.logError(`the recording of ${machine.name} was lost: ${reason}`),
-              onSuccess: () => Effect.logError(`the last decisions of ${machine.name} are in ${file}`)
-            })
-          )
-        })
+  open: (machine, state, now) => Effect.sync(() => openRing(machine, state, now))
+}
+
+const openRing = <Input, State, Event extends Machine.Tagged, Command extends Machine.Tagged>(
+  machine: Machine.Machine<Input, State, Event, Command>,
+  state: State,
+  now: Machine.Millis
+): Recording<State, Event, Command> => {
+  let head = { now, state }
+  let ring: Array<readonly [Machine.Millis, Event | Machine.Woken, ReadonlyArray<Command>]> = []
+  return {
+    append: (now, event, state, commands) => {
+      ring.push([now, event, commands])
+      if (ring.length >= ringLength) {
+        ring = []
+        head = { now, state }
       }
+    },
+    crashed: Effect.suspend(() => {
+      // Made only now: the encoder costs every start more than the ring costs in an hour.
+      const lines = Tape.encoder(machine)
+      const file = path.join(os.tmpdir(), `sluice-${machine.name}-${process.pid}.ndjson`)
+      const text = [lines.head(head.now, head.state), ...ring.map((line) => lines.event(...line))].join("\n") + "\n"
+      return Effect.try({ try: () => fs.writeFileSync(file, text, { mode: 0o600 }), catch: String }).pipe(
+        Effect.matchEffect({
+          onFailure: (reason) => Effect.logError(`the recording of ${machine.name} was lost: ${reason}`),
+          onSuccess: () => Effect.logError(`the last decisions of ${machine.name} are in ${file}`)
+        })
+      )
     })
+  }
 }
 
 let tapes = 0

@@ -14,8 +14,6 @@ import { Cause, Context, Deferred, Effect, Exit, Layer, Logger, References, Resu
 import type { Scope } from "effect"
 import * as Health from "../grpc/Health.ts"
 import * as Identity from "../spiffe/Identity.ts"
-import * as Spiffe from "../spiffe/Spiffe.ts"
-import * as Debug from "./Debug.ts"
 import * as Flags from "./Flags.ts"
 import * as Log from "./Log.ts"
 import * as Settings from "./Settings.ts"
@@ -85,7 +83,7 @@ export const program = <const T extends Settings.Table, E>(program: Program<T, E
         world.out(version)
         return 0
       case "debug":
-        world.out(await Debug.report(Settings.present(program.settings, world.env)))
+        world.out(await (await import("./Debug.ts")).report(Settings.present(program.settings, world.env)))
         return 0
       case "help":
         world.out(help(program))
@@ -104,7 +102,7 @@ const help = <T extends Settings.Table, E>({ name, summary, settings }: Program<
 /** What every program reads besides its own settings. */
 const common = Settings.table({
   spiffe: Settings.entry(
-    Spiffe.endpointVariable,
+    Identity.endpointVariable,
     Settings.Text,
     "",
     "Agent that gives this process its identity, for mutual TLS; empty for plain text."
@@ -128,7 +126,7 @@ const runProgram = async <T extends Settings.Table, E>(program: Program<T, E>, w
     yield* Effect.logInfo("Configuration read", Settings.encode(program.settings, settings.success))
     yield* Effect.scoped(program.main(settings.success))
   }).pipe(
-    Effect.provide(Identity.layer(world.env[Spiffe.endpointVariable] ?? "")),
+    Effect.provide(Identity.layer(world.env[Identity.endpointVariable] ?? "")),
     Effect.provide(Health.serve(Health.addressFrom(world.env))),
     Supervision.supervise
   )

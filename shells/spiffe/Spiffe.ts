@@ -15,10 +15,8 @@ import type { Scope } from "effect"
 import { SpiffeWorkloadAPIDefinition, X509SVIDResponse } from "../../proto/gen/workload.ts"
 import * as Client from "../grpc/Client.ts"
 import * as GrpcError from "../grpc/Error.ts"
+import { endpointVariable } from "./Identity.ts"
 import * as Svid from "./Svid.ts"
-
-/** The variable that names the agent: `unix:///run/spire/agent.sock` or `tcp://127.0.0.1:8081`. */
-export const endpointVariable = "SPIFFE_ENDPOINT_SOCKET"
 
 /** There is no identity and there will be none: the address of the agent is wrong, or it refuses to answer. */
 export class SpiffeError extends Schema.TaggedError<SpiffeError>()("SpiffeError", {

@@ -6,6 +6,7 @@ import { Ambassador } from "../../core/tapa/index.ts"
 import type * as GrpcError from "../grpc/Error.ts"
 import * as Health from "../grpc/Health.ts"
 import * as Server from "../grpc/Server.ts"
+import * as Memory from "../runtime/Memory.ts"
 import * as Process from "../runtime/Process.ts"
 import * as Replies from "../runtime/Replies.ts"
 import * as Runner from "../runtime/Runner.ts"
@@ -33,7 +34,9 @@ export const serve = (
     })
     const address = `unix://${settings.socket}`
     yield* Server.serve({ address, services: [Tap.service(machine, replies), Health.service(health)] })
-    yield* Effect.forkScoped(Health.selfProbe({ service: "Ambassador", address, timeoutMs: settings.probeTimeoutMs }))
+    const probe = { service: "Ambassador", address, timeoutMs: settings.probeTimeoutMs, listens: true }
+    yield* Effect.forkScoped(Health.selfProbe(probe))
+    yield* Effect.forkScoped(Memory.giveBackWhenQuiet(machine.changes))
 
     yield* Process.shutdownRequested
     machine.send({ _tag: "ShutdownRequested" })
