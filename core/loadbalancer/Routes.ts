@@ -51,8 +51,7 @@ export const relevant = (snapshot: Kernel.Snapshot): Kernel.Snapshot => ({
 export const isReady = (target: Target, observed: Kernel.Snapshot): boolean =>
   target.ips.length > 0 && target.ips.every((ip) => {
     const route = routeOf(target.mark, ip, observed)
-    return route !== undefined && observed.routes.some((other) => sameRoute(other, route))
-      && observed.rules.some((other) => sameRule(other, ruleOf(target.mark, Ip.family(ip))))
+    return route !== undefined && hasRoute(observed, route) && hasRule(observed, ruleOf(target.mark, Ip.family(ip)))
   })
 
 const operations = (desired: Desired, before: Kernel.Snapshot): ReadonlyArray<Kernel.Operation> => {
@@ -71,21 +70,23 @@ const operations = (desired: Desired, before: Kernel.Snapshot): ReadonlyArray<Ke
   const [first, last] = desired.range
   const isKept = (mark: number): boolean =>
     mark < first || mark > last || desired.keep === undefined || desired.keep.has(mark)
-  const isWanted = (rule: Kernel.Rule): boolean => wanted.some((other) => sameRule(other.rule, rule))
+  const wantedOf = Map.groupBy(wanted, ({ rule }) => rule.table)
+  const isWanted = (rule: Kernel.Rule): boolean =>
+    (wantedOf.get(rule.table) ?? []).some((other) => sameRule(other.rule, rule))
   const stale = observed.rules.filter((rule) => isOurRule(rule) && !isKept(rule.table) && !isWanted(rule))
   const staleRoutes = observed.routes.filter((route) =>
     isOurRoute(route) && !isKept(route.table)
-    && !wanted.some((other) => sameIdentity(other.route, route))
+    && !(wantedOf.get(route.table) ?? []).some((other) => sameIdentity(other.route, route))
   )
   return [
     ...down.map((link) => ({ _tag: "SetLinkUp" as const, link, up: false })),
-    ...wanted.filter(({ route }) => !observed.routes.some((other) => sameRoute(other, route))).flatMap((
+    ...wanted.filter(({ route }) => !hasRoute(observed, route)).flatMap((
       { ip, route }
     ) => [
       ...neighbours(ip, observed),
       { _tag: "ReplaceRoute" as const, route }
     ]),
-    ...wanted.filter(({ rule }) => !observed.rules.some((other) => sameRule(other, rule))).map(({ rule }) => ({
+    ...wanted.filter(({ rule }) => !hasRule(observed, rule)).map(({ rule }) => ({
       _tag: "AddRule" as const,
       rule
     })),
@@ -142,6 +143,15 @@ const routeOf = (mark: number, ip: Ip.Ip, observed: Kernel.Snapshot): Kernel.Rou
     onlink: false
   }
 }
+
+const hasRoute = ({ routes }: Kernel.Snapshot, route: Kernel.Route): boolean =>
+  (routesByTable(routes).get(route.table) ?? []).some((other) => sameRoute(other, route))
+
+const hasRule = ({ rules }: Kernel.Snapshot, rule: Kernel.Rule): boolean =>
+  (rulesByTable(rules).get(rule.table) ?? []).some((other) => sameRule(other, rule))
+
+const routesByTable = Memo.each((routes: ReadonlyArray<Kernel.Route>) => Map.groupBy(routes, ({ table }) => table))
+const rulesByTable = Memo.each((rules: ReadonlyArray<Kernel.Rule>) => Map.groupBy(rules, ({ table }) => table))
 
 const ruleOf = (mark: number, family: Ip.Family): Kernel.Rule => ({
   family,

@@ -32,8 +32,12 @@ export type Input = typeof Input.Type
 export const State = Schema.Struct({
   settings: Settings,
   registry: Registry.State,
-  /** By client id; a step costs the same however many there are. */
+  /** By client id. */
   circuits: Schema.HashMap(Schema.String, CircuitState.State),
+  /** Which circuit waits for the outcome of a call, or watches by it. */
+  waiting: Schema.HashMap(Machine.Call, Schema.String),
+  /** No circuit expires earlier. Exact after `Woken`; too early after the next one has been refreshed. */
+  nextExpiry: Schema.optionalKey(Machine.Millis),
   /** How many requests each service had; moves the round robin on. */
   turns: Schema.Record(Schema.String, Schema.Natural),
   nextCall: Machine.Call
@@ -73,14 +77,18 @@ export type Command = typeof Command.Type
 type Step = Machine.Step<State, Command>
 
 const init = ({ records, settings }: Input): Step => {
-  let circuits: State["circuits"] = HashMap.empty()
-  const commands: Array<Command> = [{ _tag: "Sweep", keep: records.map(({ cross }) => cross) }]
-  for (const [call, record] of records.entries()) {
-    const [circuit, more] = Circuit.restore(record, call)
-    circuits = HashMap.set(circuits, Model.clientId(record.connection), circuit)
-    commands.push(...more)
+  const empty: State = {
+    settings,
+    registry: Registry.empty,
+    circuits: HashMap.empty(),
+    waiting: HashMap.empty(),
+    turns: {},
+    nextCall: 0
   }
-  return [{ settings, registry: Registry.empty, circuits, turns: {}, nextCall: records.length }, commands]
+  return records.reduce<Step>(([state, commands], record) => {
+    const [next, more] = put(state, Model.clientId(record.connection), Circuit.restore(record, state.nextCall))
+    return [next, [...commands, ...more]]
+  }, [empty, [{ _tag: "Sweep", keep: records.map(({ cross }) => cross) }]])
 }
 
 const step = (state: State, event: Event | Machine.Woken, now: Machine.Millis): Step => {
@@ -111,22 +119,19 @@ const step = (state: State, event: Event | Machine.Woken, now: Machine.Millis): 
     case "UnplumbFinished":
     case "EndpointChanged":
     case "LinkLost": {
-      for (const [clientId, circuit] of state.circuits) {
-        if (!waitsFor(circuit, event.call)) continue
-        return put(state, clientId, Circuit.settle(circuit, event, surroundings(state, clientId, now)))
-      }
-      return Machine.stay(state)
+      const clientId = Option.getOrUndefined(HashMap.get(state.waiting, event.call))
+      const circuit = clientId === undefined ? undefined : circuitOf(state, clientId)
+      return clientId === undefined || circuit === undefined
+        ? Machine.stay(state)
+        : put(state, clientId, Circuit.settle(circuit, event, surroundings(state, clientId, now)))
     }
     case "Woken":
       return woken(state, now)
   }
 }
 
-const wake = ({ circuits, registry }: State): Machine.Millis | undefined => {
-  let first = Registry.wake(registry)
-  for (const circuit of HashMap.values(circuits)) first = Machine.earliest(first, Circuit.wake(circuit))
-  return first
-}
+const wake = ({ nextExpiry, registry }: State): Machine.Millis | undefined =>
+  Machine.earliest(Registry.wake(registry), nextExpiry)
 
 const requested = (
   state: State,
@@ -167,14 +172,14 @@ const enter = (
   freshId: string
 ): Result.Result<Model.Connection, string> =>
   Result.flatMap(Path.enter({ name: state.settings.name, freshId }, connection), (entered) => {
-    const { labels, name } = state.settings
+    const { settings } = state
     if (entered.path.index !== 1) {
       return Result.fail(
-        `a request needs a path of one segment, the client's, under another name than the manager's "${name}"`
+        `a request needs a path of one segment, the client's, under another name than the manager's "${settings.name}"`
       )
     }
     const known = circuitOf(state, Model.clientId(entered))
-    const labelled = { ...entered, labels: { ...labels, ...entered.labels } }
+    const labelled = { ...entered, labels: { ...settings.labels, ...entered.labels } }
     return Result.succeed(known === undefined ? labelled : Path.rename(known.id, labelled))
   })
 
@@ -202,7 +207,7 @@ const registered = (state: State, reply: number, [registry, answer]: Registry.Ou
 /** Takes the definition in and ends what it no longer allows. */
 const serviceRegistered = (state: State, reply: number, service: Model.NetworkService, now: Machine.Millis): Step => {
   const first = registered(state, reply, Registry.registerService(state.registry, service))
-  return [...state.circuits]
+  return HashMap.toEntries(state.circuits)
     .filter(([, { standing }]) => standing !== undefined && !isAllowed(first[0].registry, service.name, standing))
     .reduce<Step>(([before, commands], [clientId, circuit]) => {
       const [after, more] = put(
@@ -229,11 +234,22 @@ const isAllowed = (
 const woken = (state: State, now: Machine.Millis): Step => {
   const registry = Registry.expire(state.registry, now)
   const first: Step = registry === state.registry ? Machine.stay(state) : [{ ...state, registry }, []]
-  return [...state.circuits].reduce<Step>(([before, commands], [clientId, circuit]) => {
-    const [after, more] = put(before, clientId, Circuit.woken(circuit, surroundings(before, clientId, now)))
-    return [after, more.length === 0 ? commands : [...commands, ...more]]
-  }, first)
+  if (state.nextExpiry === undefined || state.nextExpiry > now) return first
+  const [{ nextExpiry: _, ...next }, commands] = HashMap.toEntries(state.circuits).reduce<Step>(
+    ([before, commands], [clientId, circuit]) => {
+      const [after, more] = put(before, clientId, Circuit.woken(circuit, surroundings(before, clientId, now)))
+      return [after, more.length === 0 ? commands : [...commands, ...more]]
+    },
+    first
+  )
+  return [withExpiry(next, Machine.earliest(...HashMap.toValues(next.circuits).map(Circuit.wake))), commands]
 }
+
+const withExpiry = (state: Omit<State, "nextExpiry">, nextExpiry: Machine.Millis | undefined): State =>
+  nextExpiry === undefined ? state : { ...state, nextExpiry }
+
+const circuitOf = ({ circuits }: State, clientId: string): CircuitState.State | undefined =>
+  Option.getOrUndefined(HashMap.get(circuits, clientId))
 
 /** Keeps the circuit after its step, or forgets it when nothing is left of it. */
 const put = (state: State, clientId: string, [circuit, commands]: Circuit.Step): Step => {
@@ -242,37 +258,42 @@ const put = (state: State, clientId: string, [circuit, commands]: Circuit.Step):
   const circuits = Circuit.isAbsent(circuit)
     ? HashMap.remove(state.circuits, clientId)
     : HashMap.set(state.circuits, clientId, circuit)
-  return [{ ...state, circuits, nextCall: state.nextCall + Circuit.callsIn(commands) }, commands]
+  const left = HashMap.removeMany(state.waiting, before === undefined ? [] : callsOf(before))
+  const waiting = HashMap.setMany(left, callsOf(circuit).map((call) => [call, clientId] as const))
+  const nextCall = state.nextCall + Circuit.callsIn(commands)
+  const { nextExpiry, ...rest } = state
+  const earliest = HashMap.isEmpty(circuits) ? undefined : Machine.earliest(nextExpiry, Circuit.wake(circuit))
+  return [withExpiry({ ...rest, circuits, waiting, nextCall }, earliest), commands]
 }
 
 const surroundings = (state: State, clientId: string, now: Machine.Millis): Circuit.Surroundings => ({
   settings: state.settings,
   registry: state.registry,
   turns: state.turns,
-  taken: (netns) =>
-    new Set(
-      [...state.circuits]
-        .filter(([other]) => other !== clientId)
-        .flatMap(([, circuit]) => crossesOf(circuit))
-        .filter(({ client }) => client.netns === netns)
-        .flatMap(Cross.tablesOf)
-    ),
+  taken: (netns) => {
+    const tables = new Set<number>()
+    for (const [other, circuit] of state.circuits) {
+      if (other === clientId) continue
+      for (const cross of crossesOf(circuit)) {
+        if (cross.client.netns === netns) { for (const table of Cross.tablesOf(cross)) tables.add(table) }
+      }
+    }
+    return tables
+  },
   now,
   call: state.nextCall
 })
 
-const crosses = ({ circuits }: State): ReadonlyArray<Cross.Cross> => [...HashMap.values(circuits)].flatMap(crossesOf)
+const crosses = ({ circuits }: State): ReadonlyArray<Cross.Cross> => HashMap.toValues(circuits).flatMap(crossesOf)
 
 const crossesOf = ({ standing, work }: CircuitState.State): ReadonlyArray<Cross.Cross> => [
   ...(standing === undefined ? [] : [standing.cross]),
   ...(work !== undefined && "cross" in work ? [work.cross] : [])
 ]
 
-const circuitOf = ({ circuits }: State, clientId: string): CircuitState.State | undefined =>
-  Option.getOrUndefined(HashMap.get(circuits, clientId))
-
-const waitsFor = ({ standing, work }: CircuitState.State, call: number): boolean =>
-  work?.call === call || standing?.endpointWatch === call || standing?.linkWatch === call
+/** The calls that the circuit waits for or watches by. */
+const callsOf = ({ standing, work }: CircuitState.State): ReadonlyArray<number> =>
+  [work?.call, standing?.endpointWatch, standing?.linkWatch].filter((call) => call !== undefined)
 
 const refusal = (reply: number, message: string): Command => ({
   _tag: "Reply",
@@ -298,9 +319,15 @@ export const machine = Machine.make<Input, State, Event, Command>({
 })
 
 /** The connections that stand, by manager-side id, as a monitor tells them. */
-export const connections = ({ circuits }: State): { readonly [id: string]: Model.Connection } =>
-  Object.fromEntries(
-    [...HashMap.values(circuits)].flatMap(({ id, standing, work }) =>
-      standing === undefined || work?._tag === "Parting" || work?._tag === "Clearing" ? [] : [[id, standing.connection]]
-    )
-  )
+export const connections = (state: State): { readonly [id: string]: Model.Connection } =>
+  Object.fromEntries(standing(state))
+
+/** The same as entries, which cost less where there are many. */
+export const standing = ({ circuits }: State): ReadonlyArray<readonly [id: string, connection: Model.Connection]> => {
+  const found: Array<readonly [string, Model.Connection]> = []
+  for (const { id, standing, work } of HashMap.values(circuits)) {
+    if (standing === undefined || work?._tag === "Parting" || work?._tag === "Clearing") continue
+    found.push([id, standing.connection])
+  }
+  return found
+}

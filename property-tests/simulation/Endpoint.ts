@@ -80,7 +80,10 @@ export const serve = (ground: Ground, life: Life, options: Options, handler: Han
       close: (connection, done) => {
         if (isServing) host.send({ _tag: "CloseRequested", reply: ask(done), connection })
       },
-      monitor: monitors(host, Host.connections)
+      monitor: monitors(host, {
+        part: ({ guests }) => guests,
+        entries: (state) => Object.entries(Host.connections(state))
+      })
     }
   }
 
@@ -108,39 +111,67 @@ export const serve = (ground: Ground, life: Life, options: Options, handler: Han
   }
 }
 
-/** Connections as monitors tell them: all at first, then what became different, which is found once for all of them. */
+/** The connections that stand in a state, and the part of it on which they depend. */
+export interface View<State> {
+  readonly part: (state: State) => unknown
+  readonly entries: (state: State) => ReadonlyArray<readonly [id: string, connection: Model.Connection]>
+}
+
+/**
+ * Connections as monitors tell them: all at first, then what became different, which is found once for all of them and
+ * told to those only whose selector names one of its segments, or no segment at all.
+ */
 export const monitors = <State, Event>(
   actor: Actor.Actor<State, Event>,
-  view: (state: State) => Monitor.Connections
+  { entries, part }: View<State>
 ): Api.NetworkService["monitor"] => {
   type Listener = (before: Monitor.Connections, after: Monitor.Connections) => void
-  const listeners = new Set<Listener>()
-  let now = view(actor.current())
+  const listeners = new Map<string, Set<Listener>>()
+  let seen = part(actor.current())
+  let known = new Map(entries(actor.current()))
   actor.follow((state) => {
-    const after = view(state)
-    const ids = new Set([...Object.keys(now), ...Object.keys(after)])
-    const changed = [...ids].filter((id) => now[id] !== after[id])
-    const before = now
-    now = after
-    if (changed.length === 0) return
-    const [old, fresh] = [pick(before, changed), pick(after, changed)]
-    for (const listener of listeners) listener(old, fresh)
+    if (part(state) === seen) return
+    seen = part(state)
+    const next = entries(state)
+    const fresh = next.filter(([id, connection]) => known.get(id) !== connection)
+    const added = fresh.filter(([id]) => !known.has(id)).length
+    const isSame = next.length === known.size + added
+    if (fresh.length === 0 && isSame) return
+    const left = isSame ? undefined : new Set(next.map(([id]) => id))
+    const old = [
+      ...fresh.map(([id]) => id),
+      ...left === undefined ? [] : [...known.keys()].filter((id) => !left.has(id))
+    ]
+      .flatMap((id) => {
+        const connection = known.get(id)
+        return connection === undefined ? [] : [[id, connection] as const]
+      })
+    if (isSame) { for (const [id, connection] of fresh) known.set(id, connection) }
+    else known = new Map(next)
+    const concerned = new Set([everyone, ...[...old, ...fresh].flatMap(segmentsOf)])
+    const called = new Set([...concerned].flatMap((id) => [...listeners.get(id) ?? []]))
+    for (const listener of called) listener(Object.fromEntries(old), Object.fromEntries(fresh))
   })
   return (selector, emit) => {
-    emit(Monitor.initial(selector, now))
+    const selected = [...known].filter(([, connection]) => Model.selects(selector, connection))
+    emit(Monitor.initial(selector, Object.fromEntries(selected)))
     const listener: Listener = (before, after) => {
       for (const event of Monitor.changes(selector, before, after)) emit(event)
     }
-    listeners.add(listener)
-    return () => void listeners.delete(listener)
+    const own = selector.segments.some(({ id }) => id === "") ? [] : selector.segments.map(({ id }) => id)
+    const ids = own.length === 0 ? [everyone] : own
+    for (const id of ids) listeners.set(id, (listeners.get(id) ?? new Set()).add(listener))
+    return () => {
+      for (const id of ids) listeners.get(id)?.delete(listener)
+    }
   }
 }
 
-const pick = (connections: Monitor.Connections, ids: ReadonlyArray<string>): Monitor.Connections =>
-  Object.fromEntries(ids.flatMap((id) => {
-    const connection = connections[id]
-    return connection === undefined ? [] : [[id, connection]]
-  }))
+/** Stands for selectors that name no segment. */
+const everyone = ""
+
+const segmentsOf = ([, { path }]: readonly [string, Model.Connection]): ReadonlyArray<string> =>
+  path.segments.map(({ id }) => id)
 
 const enrol = (
   { network }: Ground,

@@ -15,6 +15,8 @@ import type { Life, Program } from "./World.ts"
 
 /** Five intervals of 300 ms, as in the manifests of the lab. */
 export const bfdMs = 1_500
+/** After a loss TCP sends again. */
+const resendMs = 200
 const connectMs = { delay: 1_000, retry: 5_000 }
 /** RTPROT_BIRD. */
 const birdProtocol = 12
@@ -109,14 +111,17 @@ export const bird = (
     }
   }
 
+  /** What arrives is what is announced then: later news does not come before earlier. */
   const tell = (session: Session): void => {
     const { address, gateway, peer } = session
     if (gateway === undefined || peer === undefined) return
     const family = Ip.family(address)
-    const vips = announces.filter((vip) => Cidr.family(vip) === family)
-    world.later(world.drawMessage(1, 20), () => {
-      if (session.peer === peer && life.isAlive() && isNear(gateway)) gateway.learn(pod.frontend, session, vips)
-    })
+    const arrive = (): void => {
+      if (session.peer !== peer || !isRunning()) return
+      if (!isNear(gateway)) return world.later(resendMs, arrive)
+      gateway.learn(pod.frontend, session, announces.filter((vip) => Cidr.family(vip) === family))
+    }
+    world.later(world.drawMessage(1, 20), arrive)
   }
 
   const drop = (session: Session): void => {

@@ -150,7 +150,7 @@ export const program = (ground: Ground): Program => {
               freshId: randomText(life),
               connection
             }),
-          monitor: monitors(manager, Manager.connections)
+          monitor: monitors(manager, { part: ({ circuits }) => circuits, entries: Manager.standing })
         },
         registrar: {
           registerService: (service, done) =>
