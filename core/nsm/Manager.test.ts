@@ -146,14 +146,24 @@ describe("nsmgr, up", () => {
     const { cross, previous } = manager.find("Plumb")
     assert.deepStrictEqual(previous, cross)
     const commands = manager.settle("Plumb", 0, 1_000)
-    assert.deepStrictEqual(tags(commands), [
-      "Cancel",
-      "Cancel",
-      "WatchEndpoint",
-      "WatchLink",
-      "SaveRecord",
-      "Reply"
-    ])
+    assert.deepStrictEqual(tags(commands), ["SaveRecord", "Reply"], "both watches last")
+  })
+
+  it("watches again what it lost, and what became another one", () => {
+    const manager = standing()
+    manager.settle("WatchLink", 1)
+    manager.send(ask(2))
+    manager.settle("RequestEndpoint")
+    assert.deepStrictEqual(tags(manager.settle("Plumb")), ["WatchLink", "SaveRecord", "Reply"])
+    manager.settle("WatchEndpoint")
+    manager.send(ask(3))
+    manager.settle("RequestEndpoint")
+    assert.deepStrictEqual(tags(manager.settle("Plumb")), ["WatchEndpoint", "SaveRecord", "Reply"])
+    manager.send(ask(4, client({ state: "ReselectRequested" })))
+    manager.settle("CloseEndpoint")
+    manager.settle("RequestEndpoint")
+    const renewed = ["Cancel", "Cancel", "WatchEndpoint", "WatchLink", "SaveRecord", "Reply"]
+    assert.deepStrictEqual(tags(manager.settle("Plumb")), renewed)
   })
 
   it("gives a new policy a table and keeps the table of an old one", () => {
