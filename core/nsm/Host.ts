@@ -233,8 +233,11 @@ export const machine = Machine.make<Settings, State, Event, Command>({
   wake
 })
 
-/** The connections that stand, by id, in the endpoint's view. */
-export const connections = ({ guests }: State): { readonly [id: string]: Model.Connection } =>
-  Object.fromEntries(
-    Object.entries(guests).flatMap(([id, { standing }]) => standing === undefined ? [] : [[id, standing.connection]])
-  )
+/** The connections that stand, with their ids, in the endpoint's view. */
+export const standing = function*({ guests }: State): Generator<readonly [id: string, connection: Model.Connection]> {
+  for (const [id, { standing }] of Object.entries(guests)) if (standing !== undefined) yield [id, standing.connection]
+}
+
+/** The connections that stand, by id. */
+export const connections = (state: State): { readonly [id: string]: Model.Connection } =>
+  Object.fromEntries(standing(state))

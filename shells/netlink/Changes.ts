@@ -31,15 +31,17 @@ const route = 0
 const receiveBufferBytes = 4 * 1024 * 1024
 
 const makeListener = (): NetlinkSocket => {
-  const others = new Set(socketDescriptors())
-  const socket = createNetlink(route, { recvBufferSize: receiveBufferBytes, sendBufferSize: receiveBufferBytes })
-  const descriptor = socketDescriptors().find((fd) => !others.has(fd) && portOf(fd) === socket.address().port)
-  if (descriptor === undefined || setsockopt(descriptor, solNetlink, noEnobufs, Int32Array.of(1), 4) !== 0) {
+  for (let attempt = 0; attempt < 10; attempt++) {
+    const next = firstFree()
+    const socket = createNetlink(route, { recvBufferSize: receiveBufferBytes, sendBufferSize: receiveBufferBytes })
+    if (portOf(next) === socket.address().port && setsockopt(next, solNetlink, noEnobufs, Int32Array.of(1), 4) === 0) {
+      groups.forEach((group) => socket.addMembership(group))
+      return socket
+    }
+    // A thread of the pool took the number meanwhile.
     socket.close()
-    throw new Error("NETLINK_NO_ENOBUFS cannot be set")
   }
-  groups.forEach((group) => socket.addMembership(group))
-  return socket
+  throw new Error("NETLINK_NO_ENOBUFS cannot be set")
 }
 
 const acquire = (namespace: string | undefined): Effect.Effect<NetlinkSocket, NetlinkError, Scope.Scope> =>
@@ -53,7 +55,8 @@ const acquire = (namespace: string | undefined): Effect.Effect<NetlinkSocket, Ne
   )
 
 // The addon ends the process when a socket reports an overrun (netlink 0.3.0, an error without system call in its poll
-// handler), and it does not tell its file descriptor: found among those of the process by its port, overruns silenced.
+// handler), and it does not tell its file descriptor: it is the number that was free before, known by its port. Looking
+// through all descriptors of the process would cost more with each namespace.
 const libc = koffi.load(null)
 const setsockopt: (fd: number, level: number, name: number, value: Int32Array, length: number) => number = libc.func(
   "setsockopt",
@@ -69,15 +72,12 @@ const solNetlink = 270
 const noEnobufs = 5
 const afNetlink = 16
 
-const socketDescriptors = (): ReadonlyArray<number> =>
-  fs.readdirSync("/proc/self/fd").filter((name) => {
-    try {
-      return fs.readlinkSync(`/proc/self/fd/${name}`).startsWith("socket:")
-    } catch {
-      // The descriptor of the listing itself is gone by now.
-      return false
-    }
-  }).map(Number)
+/** The number that the next descriptor of this process gets, unless another thread is faster. */
+const firstFree = (): number => {
+  const descriptor = fs.openSync("/dev/null", "r")
+  fs.closeSync(descriptor)
+  return descriptor
+}
 
 const portOf = (fd: number): number | undefined => {
   const address = Buffer.alloc(12)

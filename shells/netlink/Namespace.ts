@@ -48,14 +48,23 @@ export const resolve = (inodeUrl: string): Effect.Effect<Open, NamespaceError, S
     if (!/^inode:\/\/\d+\/\d+$/.test(inodeUrl)) {
       return yield* new NamespaceError({ namespace: inodeUrl, detail: "not of the form inode://4/4026531840" })
     }
-    for (const path of candidates()) {
+    const seen = lastSeen.get(inodeUrl)
+    for (const path of seen === undefined ? candidates() : [seen, ...candidates()]) {
       if (urlAt(path) !== inodeUrl) continue
       const found = yield* Effect.option(open(path))
       // The process may have ended between the look and the opening, and its number may have been reused.
-      if (found._tag === "Some" && found.value.url === inodeUrl) return found.value
+      if (found._tag === "None" || found.value.url !== inodeUrl) continue
+      if (lastSeen.size >= maxSeen) lastSeen.clear()
+      if (path !== ownPath) lastSeen.set(inodeUrl, path)
+      return found.value
     }
+    lastSeen.delete(inodeUrl)
     return yield* new NamespaceError({ namespace: inodeUrl, detail: "no process and no named namespace has it" })
   })
+
+// Where a namespace was last time; looked at first, believed only if it is still there.
+const lastSeen = new Map<string, string>()
+const maxSeen = 10_000
 
 /**
  * The namespaces that a visible process or a name keeps alive, by NSM URL, each with a path. One that only open

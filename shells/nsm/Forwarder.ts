@@ -1,10 +1,10 @@
 /**
  * Carries out what `core/nsm/Forward` plans, in the namespaces of both ends.
  *
- * One plan at a time, so that no two see the same kernel; namespaces are open only while a plan runs, because an open
- * one lives on when its owner is gone.
+ * One plan at a time, so that no two see the same kernel. A namespace with connections in it is watched (`Watched`), so
+ * that a refresh which changes nothing asks the kernel nothing; a namespace whose owner is gone is left.
  */
-import { Context, Effect, Layer, type Scope, Semaphore, Stream } from "effect"
+import { Context, Effect, Equal, Layer, RcMap, type Scope, Semaphore } from "effect"
 import type * as Cross from "../../core/nsm/Cross.ts"
 import * as Forward from "../../core/nsm/Forward.ts"
 import type * as Model from "../../core/nsm/Model.ts"
@@ -12,6 +12,7 @@ import * as Namespace from "../netlink/Namespace.ts"
 import * as Netlink from "../netlink/Netlink.ts"
 import type { NetlinkError } from "../netlink/NetlinkError.ts"
 import * as Sysctl from "../netlink/Sysctl.ts"
+import * as Watched from "./Watched.ts"
 
 export class Forwarder extends Context.Service<Forwarder, {
   /** Makes the kernel hold the cross connect instead of the previous one. */
@@ -42,18 +43,50 @@ const make = (manager: string) =>
     const lock = yield* Semaphore.make(1)
     // The namespaces of this machine are looked at once a second at most, however many connections there are.
     const visible = yield* Effect.cachedWithTTL(Namespace.visible, "1 second")
+    const open = new Map<string, Watched.Watched>()
+    const watched = yield* RcMap.make({
+      lookup: (url: string) =>
+        Effect.acquireRelease(
+          Effect.tap(Watched.make(url, visible), (one) => Effect.sync(() => open.set(url, one))),
+          (one) => Effect.sync(() => open.get(url) === one && open.delete(url))
+        )
+    })
+    // By alias, the looks at both namespaces that found the connection whole.
+    const whole = new Map<string, string>()
+
+    /** Whether the kernel holds the cross connect and nothing had to be asked to know it. */
+    const isWhole = (cross: Cross.Cross): boolean => {
+      const [client, endpoint] = [open.get(cross.client.netns)?.sight(), open.get(cross.endpoint.netns)?.sight()]
+      if (client === undefined || endpoint === undefined) return false
+      const looks = `${client.version}/${endpoint.version}`
+      if (whole.get(cross.alias) === looks) return true
+      const seen = { [cross.client.netns]: client.snapshot, [cross.endpoint.netns]: endpoint.snapshot }
+      if (Forward.plan.plan({ cross, previous: cross }, seen).length > 0) return false
+      whole.set(cross.alias, looks)
+      return true
+    }
+    const alone = <A, E>(alias: string, work: Effect.Effect<A, E, Scope.Scope>): Effect.Effect<A, E> =>
+      lock.withPermits(1)(Effect.andThen(Effect.sync(() => whole.delete(alias)), Effect.scoped(work)))
+
     return Forwarder.of({
-      plumb: (cross, previous) => lock.withPermits(1)(Effect.scoped(plumb(cross, previous))),
-      adopt: (cross) => lock.withPermits(1)(Effect.scoped(adopt(cross))),
+      plumb: (cross, previous) =>
+        Effect.suspend(() =>
+          previous !== undefined && Equal.equals(cross, previous) && isWhole(cross)
+            ? Effect.void
+            : alone(cross.alias, plumb(cross, previous))
+        ),
+      adopt: (cross) => alone(cross.alias, adopt(cross)),
       unplumb: (cross) =>
-        lock.withPermits(1)(Effect.scoped(unplumb(cross))).pipe(
+        alone(cross.alias, unplumb(cross)).pipe(
           Effect.catch((failure) => Effect.logWarning(`Could not remove ${cross.alias}: ${failure.message}`))
         ),
       loss: (cross) =>
-        Effect.raceFirst(
-          namespaceGone(cross.client.netns, visible),
-          Effect.scoped(linkGone(cross))
-        ).pipe(
+        Effect.scoped(Effect.gen(function*() {
+          yield* Effect.ignore(RcMap.get(watched, cross.endpoint.netns))
+          const client = yield* RcMap.get(watched, cross.client.netns)
+          yield* client.lost(cross.alias)
+        })).pipe(
+          Effect.ignore,
           Effect.andThen(Namespace.visible),
           Effect.map((namespaces) => ({ clientGone: !namespaces.has(cross.client.netns) }))
         ),
@@ -177,27 +210,5 @@ const allowIpv6 = ({ link }: Cross.End, { path }: Place): Effect.Effect<void> =>
 /** Upstream's clients ping the endpoint over sockets without privileges, and reconnect for as long as these are refused. */
 const allowPing = ({ path }: Place): Effect.Effect<void> =>
   Effect.ignore(Sysctl.write("net/ipv4/ping_group_range", "0 2147483647", path))
-
-const namespaceGone = (
-  url: string,
-  visible: Effect.Effect<ReadonlyMap<string, string>>
-): Effect.Effect<void> =>
-  Effect.sleep("1 second").pipe(
-    Effect.andThen(visible),
-    Effect.flatMap((namespaces) => namespaces.has(url) ? namespaceGone(url, visible) : Effect.void)
-  )
-
-/** Completes when the client's end is gone; the ends of a pair go together. */
-const linkGone = ({ alias, client }: Cross.Cross): Effect.Effect<void, never, Scope.Scope> =>
-  Effect.gen(function*() {
-    const { path } = yield* Namespace.resolve(client.netns)
-    const netlink = yield* Netlink.make(path)
-    yield* netlink.changes.pipe(
-      Stream.debounce("100 millis"),
-      Stream.mapEffect(() => netlink.snapshot),
-      Stream.takeUntil(({ links }) => !links.some((link) => link.alias === alias)),
-      Stream.runDrain
-    )
-  }).pipe(Effect.ignore)
 
 const broken = (error: NetlinkError): Model.Failure => ({ reason: "Failed", message: error.message })

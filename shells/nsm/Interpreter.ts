@@ -5,9 +5,7 @@ import type * as Cross from "../../core/nsm/Cross.ts"
 import type * as Manager from "../../core/nsm/Manager.ts"
 import type * as Model from "../../core/nsm/Model.ts"
 import type * as Registry from "../../core/nsm/Registry.ts"
-import type * as Client from "../grpc/Client.ts"
 import type * as Replies from "../runtime/Replies.ts"
-import type { NsmError } from "../sdk/Error.ts"
 import * as Peer from "../sdk/Peer.ts"
 import type { Dial } from "./Dial.ts"
 import { Forwarder } from "./Forwarder.ts"
@@ -27,7 +25,7 @@ export const perform =
     switch (command._tag) {
       case "RequestEndpoint": {
         const { call, connection, preferences, target, timeoutMs } = command
-        return visit(dial, target, (client) => Peer.request(client, connection, preferences, timeoutMs)).pipe(
+        return dial(target.url, (client) => Peer.request(client, connection, preferences, timeoutMs)).pipe(
           Effect.match({
             onSuccess: (answer) => send({ _tag: "EndpointAnswered", call, connection: answer }),
             onFailure: ({ message, reason }) => send({ _tag: "EndpointRefused", call, reason, message })
@@ -36,7 +34,7 @@ export const perform =
       }
       case "CloseEndpoint": {
         const { call, connection, target, timeoutMs } = command
-        return visit(dial, target, (client) => Peer.close(client, connection, timeoutMs)).pipe(
+        return dial(target.url, (client) => Peer.close(client, connection, timeoutMs)).pipe(
           Effect.catch((error) => Effect.logInfo(`Endpoint ${target.name} was not told of a close: ${error.message}`)),
           Effect.andThen(Effect.sync(() => send({ _tag: "EndpointClosed", call })))
         )
@@ -89,12 +87,6 @@ const tell = (what: string, { alias, client, endpoint }: Cross.Cross): Effect.Ef
     endpoint: `${endpoint.link} in ${endpoint.netns}`
   })
 
-const visit = <A>(
-  dial: Dial,
-  { url }: CircuitState.Target,
-  use: (client: Client.Client) => Effect.Effect<A, NsmError>
-): Effect.Effect<A, NsmError> => dial(url).pipe(Effect.mapError(Peer.fromGrpc), Effect.flatMap(use), Effect.scoped)
-
 /** Tells changes until the endpoint is lost or the connection is down there. */
 const watchEndpoint = (
   dial: Dial,
@@ -103,7 +95,7 @@ const watchEndpoint = (
 ): Effect.Effect<void> => {
   const own = connection.path.segments[connection.path.index]
   const selector = { segments: [{ name: own?.name ?? "", id: connection.id, token: "" }], networkServices: [] }
-  return visit(dial, target, (client) =>
+  return dial(target.url, (client) =>
     Peer.monitor(client, selector).pipe(
       Stream.map((event) => changeIn(event, connection)),
       Stream.tap((change) =>

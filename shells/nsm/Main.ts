@@ -1,6 +1,7 @@
 /** `sluice nsmgr`: the embedded Network Service Mesh of one machine, manager, registry and kernel forwarder in one. */
-import { Effect, type Scope } from "effect"
+import { Effect, Layer, PubSub, type Scope, Stream } from "effect"
 import * as Manager from "../../core/nsm/Manager.ts"
+import type * as Registry from "../../core/nsm/Registry.ts"
 import type * as GrpcError from "../grpc/Error.ts"
 import * as Health from "../grpc/Health.ts"
 import * as Server from "../grpc/Server.ts"
@@ -13,6 +14,7 @@ import * as Dial from "./Dial.ts"
 import { Forwarder } from "./Forwarder.ts"
 import * as Guard from "./Guard.ts"
 import * as Interpreter from "./Interpreter.ts"
+import * as Monitors from "./Monitors.ts"
 import { Records } from "./Records.ts"
 import * as Service from "./Service.ts"
 
@@ -20,6 +22,13 @@ import * as Service from "./Service.ts"
 export const serve = (
   config: Config
 ): Effect.Effect<Runner.Running<Manager.State, Manager.Event>, GrpcError.GrpcError, Scope.Scope | Health.Health> =>
+  Effect.gen(function*() {
+    // For the scope of the manager, which outlives the call of this function.
+    const parts = yield* Layer.build(Layer.merge(Forwarder.layer(config.name), Records.layer(config.statePath)))
+    return yield* Effect.provide(start(config), parts)
+  })
+
+const start = (config: Config) =>
   Effect.gen(function*() {
     const { endpointLifetimeMs, listenOn, maxTokenLifetimeMs, name, requestTimeoutMs } = config
     const health = yield* Health.Health
@@ -33,7 +42,9 @@ export const serve = (
       perform: Interpreter.perform(waiting, yield* Dial.make(maxTokenLifetimeMs))
     })
     const guard = yield* Guard.make({ name, maxTokenLifetimeMs })
-    const services = [...Service.make(running, waiting, guard), Health.service(health)]
+    const monitors = yield* Monitors.make(running, Manager.standing)
+    const registry = yield* follow(running)
+    const services = [...Service.make({ running, waiting, guard, monitors, registry }), Health.service(health)]
     const credentials = yield* Identity.credentials
     for (const address of listenOn) {
       yield* Server.serve({ address, services, ...credentials })
@@ -44,7 +55,20 @@ export const serve = (
       yield* health.set(service, true)
     }
     return running
-  }).pipe(Effect.provide([Forwarder.layer(config.name), Records.layer(config.statePath)]))
+  })
+
+/** The registry after each change of it: watchers of endpoints are not woken by each connection. */
+const follow = (running: Runner.Running<Manager.State, Manager.Event>) =>
+  Effect.gen(function*() {
+    const registries = yield* PubSub.sliding<Registry.State>({ capacity: 1, replay: 1 })
+    yield* running.changes.pipe(
+      Stream.map(({ registry }) => registry),
+      Stream.changesWith((before, after) => before === after),
+      Stream.runForEach((registry) => PubSub.publish(registries, registry)),
+      Effect.forkScoped
+    )
+    return Stream.fromPubSub(registries)
+  })
 
 /** As upstream's manager describes those who do not describe themselves. */
 const labels = ({ clusterName, nodeName, podName }: Config) =>

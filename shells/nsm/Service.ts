@@ -2,7 +2,7 @@
 import { Effect, Stream } from "effect"
 import { randomUUID } from "node:crypto"
 import type * as CircuitState from "../../core/nsm/CircuitState.ts"
-import * as Manager from "../../core/nsm/Manager.ts"
+import type * as Manager from "../../core/nsm/Manager.ts"
 import type * as Model from "../../core/nsm/Model.ts"
 import * as Registry from "../../core/nsm/Registry.ts"
 import { MonitorConnectionDefinition } from "../../proto/gen/connection.ts"
@@ -18,7 +18,7 @@ import type * as Runner from "../runtime/Runner.ts"
 import * as Peer from "../sdk/Peer.ts"
 import type * as Guard from "./Guard.ts"
 import type { Waiting } from "./Interpreter.ts"
-import * as Monitors from "./Monitors.ts"
+import type * as Monitors from "./Monitors.ts"
 import * as Wire from "./Wire.ts"
 
 type Running = Runner.Running<Manager.State, Manager.Event>
@@ -31,7 +31,17 @@ export const names: ReadonlyArray<string> = [
   NetworkServiceEndpointRegistryDefinition
 ].map(({ fullName }) => fullName)
 
-export const make = (running: Running, waiting: Waiting, guard: Guard.Guard) =>
+/** What the services stand on: the machine and its callers, and what follows its state. */
+export interface Parts {
+  readonly running: Running
+  readonly waiting: Waiting
+  readonly guard: Guard.Guard
+  readonly monitors: Monitors.Monitors
+  /** The registry, and the newest one after each change of it. */
+  readonly registry: Stream.Stream<Registry.State>
+}
+
+export const make = ({ guard, monitors, registry, running, waiting }: Parts) =>
   [
     Server.service(NetworkServiceDefinition, {
       request: ({ connection, mechanismPreferences }, call) =>
@@ -62,8 +72,7 @@ export const make = (running: Running, waiting: Waiting, guard: Guard.Guard) =>
         )
     }),
     Server.service(MonitorConnectionDefinition, {
-      monitorConnections: (selector, call) =>
-        Monitors.serve(running.changes.pipe(Stream.map(Manager.connections)), selector, guard.sees(call))
+      monitorConnections: (selector, call) => monitors(selector, guard.sees(call))
     }),
     Server.service(NetworkServiceRegistryDefinition, {
       register: (service, call) =>
@@ -90,8 +99,8 @@ export const make = (running: Running, waiting: Waiting, guard: Guard.Guard) =>
         ),
       find: ({ networkService, watch }) => {
         const template = Wire.serviceFrom(networkService)
-        return find(running, watch, ({ registry }) =>
-          registry.services, (service: Model.NetworkService) =>
+        return find(watch ? registry : now(running), ({ services }) =>
+          services, (service: Model.NetworkService) =>
           Registry.fitsService(template, service)).pipe(
             Stream.map(({ deleted, value }) => ({ networkService: Wire.serviceTo(value), deleted }))
           )
@@ -122,8 +131,8 @@ export const make = (running: Running, waiting: Waiting, guard: Guard.Guard) =>
         ),
       find: ({ networkServiceEndpoint, watch }) => {
         const template = Wire.endpointFrom(networkServiceEndpoint)
-        return find(running, watch, ({ registry }) =>
-          registry.endpoints, (endpoint: Model.Endpoint) =>
+        return find(watch ? registry : now(running), ({ endpoints }) =>
+          endpoints, (endpoint: Model.Endpoint) =>
           Registry.fitsEndpoint(template, endpoint)).pipe(
             Stream.map(({ deleted, value }) => ({ networkServiceEndpoint: Wire.endpointTo(value), deleted }))
           )
@@ -144,14 +153,18 @@ const registeredBy = (registrant: Guard.Registrant, message: NetworkServiceEndpo
 
 const pathIdsOf = ({ pathIds }: Guard.Registrant) => pathIds === undefined ? {} : { pathIds }
 
-/** What fits now; with `watch` then every change. */
+const now = (running: Running): Stream.Stream<Registry.State> => Stream.sync(() => running.current().registry)
+
+/**
+ * What fits, then every change. Nothing queues up for a watcher that does not read: it hears the difference between what
+ * it was told last and the registry as it is when it reads again.
+ */
 const find = <A>(
-  running: Running,
-  watch: boolean,
-  records: (state: Manager.State) => { readonly [name: string]: A },
+  registries: Stream.Stream<Registry.State>,
+  records: (state: Registry.State) => { readonly [name: string]: A },
   fits: (value: A) => boolean
 ): Stream.Stream<Registry.Change<A>> =>
-  (watch ? running.changes : Stream.sync(running.current)).pipe(
+  registries.pipe(
     Stream.map(records),
     Stream.mapAccum(
       (): { readonly [name: string]: A } => ({}),

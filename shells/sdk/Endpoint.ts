@@ -86,9 +86,10 @@ export const serve = <R>(
       yield* health.register(fullName)
       yield* health.set(fullName, true)
     }
+    const monitors = yield* Monitors.make(host, Host.standing)
     yield* Server.serve({
       address: yield* listenAddress(options),
-      services: [...services(host, waiting, yield* Guard.make(options)), Health.service(health)],
+      services: [...services(host, waiting, yield* Guard.make(options), monitors), Health.service(health)],
       ...(yield* Identity.credentials)
     })
     const registration = yield* register(options)
@@ -114,7 +115,8 @@ const listenAddress = ({ namespace, socket }: Options) =>
 const services = (
   host: Runner.Running<Host.State, Host.Event>,
   waiting: Replies.Replies<Host.Result>,
-  guard: Guard.Guard
+  guard: Guard.Guard,
+  monitors: Monitors.Monitors
 ) =>
   [
     Server.service(NetworkServiceDefinition, {
@@ -144,8 +146,7 @@ const services = (
         )
     }),
     Server.service(MonitorConnectionDefinition, {
-      monitorConnections: (selector, call) =>
-        Monitors.serve(host.changes.pipe(Stream.map(Host.connections)), selector, guard.sees(call))
+      monitorConnections: (selector, call) => monitors(selector, guard.sees(call))
     })
   ] as const
 
