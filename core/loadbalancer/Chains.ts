@@ -10,7 +10,7 @@ import * as Classification from "./Classification.ts"
 import * as Fast from "./FastChains.ts"
 import * as Flows from "./Flows.ts"
 import * as Maglev from "./Maglev.ts"
-import type { Ruleset, Stream } from "./Model.ts"
+import type { Guard, Ruleset, Stream } from "./Model.ts"
 import { baseChain, chain, counter, liveMap, liveSet, map, type Object, set, type Tables } from "./Objects.ts"
 import * as PortNat from "./PortNat.ts"
 import { protocols, type Words, words } from "./Words.ts"
@@ -41,6 +41,7 @@ export const tables = (ruleset: Ruleset): Tables => {
       ...sorted.flatMap(ofStream),
       ...families.flatMap(ofFamily),
       ...entrance,
+      ...ruleset.guard === undefined ? [] : [guard(ruleset.guard)],
       ...PortNat.objects(ruleset.portNats)
     ],
     netdev: ruleset.fastPath === undefined ? [] : [
@@ -152,6 +153,11 @@ const rawText = (box: Classification.Box): string =>
     Flows.rawSpan(box.source),
     ...[box.destinationPort, box.sourcePort].map(({ from, to }) => Flows.rangeText(from, to))
   ].join(" . ")
+
+const guard = ({ inside, linkPrefix }: Guard): Object =>
+  baseChain("guard", "filter hook forward priority filter", [
+    `oifname { ${inside.map((link) => `"${link}"`).join(", ")} } iifname "${linkPrefix}*" counter drop`
+  ])
 
 const entrance: ReadonlyArray<Object> = [
   baseChain("balance", "filter hook prerouting priority filter", [

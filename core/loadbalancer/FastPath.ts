@@ -55,7 +55,8 @@ export const isTelling = {
     route.type === "unicast" && route.destination === Cidr.defaultRoute(route.family)
 }
 
-const detected = (vips: ReadonlyArray<Cidr.Cidr>, { routes, rules }: Kernel.Snapshot): ReadonlyArray<string> => {
+/** The links by which the VIPs of the rules leave. */
+export const detected = (vips: ReadonlyArray<Cidr.Cidr>, { routes, rules }: Kernel.Snapshot): ReadonlyArray<string> => {
   const tables = new Set(
     rules.filter(isTelling.rule).filter(({ from }) => vips.some((vip) => from === Cidr.network(vip)))
       .map(({ table }) => table)
@@ -64,5 +65,5 @@ const detected = (vips: ReadonlyArray<Cidr.Cidr>, { routes, rules }: Kernel.Snap
     .flatMap(({ hops }) => hops.flatMap(({ link }) => link ?? []))
 }
 
-// Names that need no care in the text of nftables.
-const isPlain = (link: string): boolean => /^[A-Za-z0-9_.-]+$/.test(link) && /^[A-Za-z]/.test(link)
+/** Names that need no care in the text of nftables. */
+export const isPlain = (link: string): boolean => /^[A-Za-z0-9_.-]+$/.test(link) && /^[A-Za-z]/.test(link)

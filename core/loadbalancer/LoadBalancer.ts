@@ -8,7 +8,7 @@
  * 2. A target gets packets only while it is enabled and its routes and rules are seen in the kernel; they stay there
  *    until the rules of nftables do not mention it any more.
  * 3. The kernel is read after each change and every 10 s; what it lacks is done again.
- * 4. The endpoint is served exactly while the frontend of this pod is announced.
+ * 4. The endpoint is served exactly while the frontend of this pod is announced, once rules are in force.
  * 5. The load balancer is available while the rules in force have a target in any stream; it becomes so when all targets
  *    are in force, or after 2 s: with a part of them it would lead the connections of the others astray.
  * 6. Rules that the kernel refuses are tried without the fast path at once; it is tried again when it leads elsewhere (a
@@ -23,9 +23,10 @@ import * as Same from "../Same.ts"
 import * as FastPath from "./FastPath.ts"
 import * as Lists from "./Lists.ts"
 import * as Maglev from "./Maglev.ts"
-import { FastPath as Path, Ruleset } from "./Model.ts"
+import { Ruleset } from "./Model.ts"
 import * as Offsets from "./Offsets.ts"
 import * as Routes from "./Routes.ts"
+import * as Seen from "./Seen.ts"
 import * as Wanted from "./Wanted.ts"
 
 export const Settings = Schema.Struct({
@@ -60,10 +61,8 @@ export const State = Schema.Struct({
   offsets: Offsets.Offsets,
   /** The targets that the last plan was made for. */
   planned: Schema.Array(Routes.Target),
-  /** Those of them that the kernel routes to, by the last reading; absent before the first one. */
-  ready: Schema.optionalKey(Schema.Array(Schema.Natural)),
-  /** The fast path to those, by the same reading. */
-  fastPath: Schema.optionalKey(Path),
+  /** What the kernel has for them, by the last reading; absent before the first one. */
+  seen: Schema.optionalKey(Seen.Seen),
   /** Until then there is no fast path, because the kernel refused it. */
   fastPathAt: Schema.optionalKey(Machine.Millis),
   kernel: KernelWork,
@@ -249,28 +248,27 @@ const readSucceeded = (state: State, call: number, snapshot: Kernel.Snapshot, no
     linkPrefix: state.settings.linkPrefix,
     serves: isAttracting(state)
   }, snapshot)
-  const reached = targets.filter((target) => Routes.isReady(target, snapshot))
-  const { fastPath: before, fastPathAt, ...others } = idle
+  const { fastPathAt, ...others } = idle
   const vips = (state.lists.vips ?? []).map(({ address }) => address)
-  const fastPath = FastPath.find(state.settings, vips, reached, snapshot)
-  const seen: State = {
+  const seen = Seen.look(state.settings, vips, targets, snapshot)
+  const isSamePath = Same.equals(seen.fastPath, state.seen?.fastPath)
+  const next: State = {
     ...others,
     planned: targets,
-    ready: reached.map(({ mark }) => mark),
-    ...(fastPath === undefined ? {} : { fastPath }),
-    ...(fastPathAt === undefined || !Same.equals(fastPath, before) ? {} : { fastPathAt })
+    seen,
+    ...(fastPathAt === undefined || !isSamePath ? {} : { fastPathAt })
   }
-  if (operations.length === 0) return settle({ ...seen, readAt: laterReading(state, now, verifyMs) }, now)
+  if (operations.length === 0) return settle({ ...next, readAt: laterReading(state, now, verifyMs) }, now)
   // The kernel did not become what it was made: somebody else works on it, so leave some time.
-  if (kernel.again) return settle({ ...seen, readAt: now + retryMs }, now)
+  if (kernel.again) return settle({ ...next, readAt: now + retryMs }, now)
   const applying: State = {
-    ...seen,
+    ...next,
     kernel: { _tag: "Applying", call: state.nextCall },
     readAt: now + verifyMs,
     nextCall: state.nextCall + 1
   }
-  const [next, commands] = settle(applying, now)
-  return [next, [{ _tag: "ApplyOperations", call: state.nextCall, operations }, ...commands]]
+  const [settled, commands] = settle(applying, now)
+  return [settled, [{ _tag: "ApplyOperations", call: state.nextCall, operations }, ...commands]]
 }
 
 const rulesSucceeded = (state: State, call: number, now: Machine.Millis): Step => {
@@ -318,7 +316,8 @@ const settleEndpoint = (state: State, now: Machine.Millis): Step => {
     return [{ ...rest, endpoint: { _tag: "Stopping", call }, nextCall: call + 1 }, [{ _tag: "StopEndpoint", call }]]
   }
   if (!isWanted) return endpointAt === undefined ? Machine.stay(state) : [{ ...rest, endpoint, nextCall: call }, []]
-  if (endpoint._tag !== "Absent" || (endpointAt !== undefined && now < endpointAt)) return Machine.stay(state)
+  const isReady = state.rules !== undefined && (endpointAt === undefined || endpointAt <= now)
+  if (endpoint._tag !== "Absent" || !isReady) return Machine.stay(state)
   return [
     { ...rest, endpoint: { _tag: "Serving", call, isServed: false }, nextCall: call + 1 },
     [{ _tag: "ServeEndpoint", call }]
@@ -331,10 +330,11 @@ const settleRules = (state: State, now: Machine.Millis): Step => {
     return settleRules(withFastPath, now)
   }
   const { applying, rules, rulesAt, ...rest } = state
-  if (state.ready === undefined || applying !== undefined || (rulesAt !== undefined && now < rulesAt)) {
+  const { seen } = rest
+  if (seen === undefined || applying !== undefined || (rulesAt !== undefined && now < rulesAt)) {
     return Machine.stay(state)
   }
-  const wanted = Wanted.rules(given(state), state.ready, fastPathAt === undefined ? state.fastPath : undefined)
+  const wanted = Wanted.rules(given(state), fastPathAt === undefined ? seen : Seen.withoutFastPath(seen))
   if (rules !== undefined && Same.equals(rules, wanted)) {
     return rulesAt === undefined ? Machine.stay(state) : [{ ...rest, rules }, []]
   }

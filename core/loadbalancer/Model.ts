@@ -28,6 +28,14 @@ export const FastPath = Schema.Struct({
 })
 export type FastPath = typeof FastPath.Type
 
+/** What comes from the proxies does not leave by the links of the pod's own network, see `Guard.ts`. */
+export const Guard = Schema.Struct({
+  /** What the names of the links to the proxies begin with. */
+  linkPrefix: Schema.NonEmptyString,
+  inside: Schema.Array(LinkName)
+})
+export type Guard = typeof Guard.Type
+
 /** Everything the rules depend on. */
 export const Ruleset = Schema.Struct({
   /** The name of the tables of nftables that hold everything. */
@@ -38,6 +46,8 @@ export const Ruleset = Schema.Struct({
   flows: Schema.Array(Flow),
   streams: Schema.Array(Stream),
   portNats: Schema.Array(PortNat),
+  /** Absent when the pod has no network of its own. */
+  guard: Schema.optionalKey(Guard),
   /** Absent when all packets go the general way. */
   fastPath: Schema.optionalKey(FastPath)
 })

@@ -6,9 +6,10 @@ import * as Cidr from "../net/Cidr.ts"
 import * as Ip from "../net/Ip.ts"
 import type { Lists } from "./Lists.ts"
 import * as Maglev from "./Maglev.ts"
-import type { FastPath, Ruleset } from "./Model.ts"
+import type { Ruleset } from "./Model.ts"
 import type { Offsets } from "./Offsets.ts"
 import type * as Routes from "./Routes.ts"
+import type * as Seen from "./Seen.ts"
 
 /** What the wishes depend on. */
 export interface Given {
@@ -53,7 +54,7 @@ const targetsOf = Memo.last(({ all }: Listed) => all, ({ all, conduit, offsets }
 })
 
 /** The rules when packets may go to the ready ones of the wanted targets, by the fast path if there is one. */
-export const rules = (given: Given, ready: ReadonlyArray<number>, fastPath?: FastPath): Ruleset => {
+export const rules = (given: Given, { fastPath, guard, ready }: Seen.Seen): Ruleset => {
   const { attracts, conduit, lists, offsets, table } = given
   const wanted = new Set(targets(given).map(({ mark }) => mark))
   const identifiers = (offset: number, maxTargets: number): ReadonlyArray<number> =>
@@ -77,6 +78,7 @@ export const rules = (given: Given, ready: ReadonlyArray<number>, fastPath?: Fas
       }))
       : [],
     portNats: lists.portNats ?? [],
+    ...(guard === undefined ? {} : { guard }),
     ...(fastPath === undefined || hops.length === 0 ? {} : { fastPath: { ...fastPath, hops } })
   }
 }

@@ -80,6 +80,12 @@ const path = (mark: number): Model.FastPath => ({
   ]
 })
 
+const guards: ReadonlyArray<Pick<Model.Ruleset, "guard">> = [
+  {},
+  { guard: { linkPrefix: "load-balan-", inside: ["eth0"] } },
+  { guard: { linkPrefix: "load-balan-", inside: ["eth0", "eth1"] } }
+]
+
 const paths: Arbitrary.Arbitrary<Pick<Model.Ruleset, "fastPath">> = Arbitrary.map(
   Arbitrary.schema(Schema.Literals([0, 1, 2, 3])),
   (kind) =>
@@ -95,11 +101,13 @@ export const rulesets: Arbitrary.Arbitrary<Model.Ruleset> = Arbitrary.map(
     one: identifiers,
     two: identifiers,
     path: paths,
+    guard: Arbitrary.schema(Schema.Literals([0, 1, 2])),
     many: Arbitrary.schema(Schema.Boolean)
   }),
-  ({ flows, many, nats, one, path, two, vips }) => ({
+  ({ flows, guard, many, nats, one, path, two, vips }) => ({
     table,
     ...path,
+    ...guards[guard],
     flows,
     vips: vips.map(({ address }) => address),
     portNats: nats,

@@ -2,6 +2,7 @@
  * The network namespaces of a simulated machine: each by the model of the kernel, the pairs of links between them, and
  * the segments to which the outside is connected.
  */
+import type { Model } from "../../core/loadbalancer/index.ts"
 import { Kernel } from "../../core/net/index.ts"
 import * as Cross from "../../core/nsm/Cross.ts"
 import * as KernelModel from "../kernel/KernelModel.ts"
@@ -18,6 +19,7 @@ export const make = () => {
   const snapshots = new Map<string, Kernel.Snapshot>()
   const peers = new Map<string, Port>()
   const listeners = new Map<string, Set<() => void>>()
+  const guards = new Map<string, Model.Guard | undefined>()
   const keyOf = ({ link, netns }: Port): string => `${netns} ${link}`
 
   let version = 0
@@ -61,6 +63,15 @@ export const make = () => {
     set(netns, { ...get(netns), links: [...get(netns).links, link] })
 
   return {
+    /** What nftables in a namespace keeps from leaving. */
+    guard: (netns: string, guard: Model.Guard | undefined): void => {
+      guards.set(netns, guard)
+      changed(netns)
+    },
+    isGuarded: (netns: string, from: string | undefined, to: string): boolean => {
+      const guard = guards.get(netns)
+      return guard !== undefined && from?.startsWith(guard.linkPrefix) === true && guard.inside.includes(to)
+    },
     /** Grows with every change. */
     version: (): number => version,
     get,

@@ -73,6 +73,7 @@ export const make = (ground: Ground, options: Options): LoadBalancerProgram => {
             }
             options.onRules(rules, after)
             rules = after
+            kernels.guard(netns, after.guard)
             send({ _tag: "RulesSucceeded", call })
           })
         }

@@ -2,8 +2,10 @@
  * Machines that are broken on purpose, each in one way that a real mistake could take: they show that the simulation can
  * fail. Each names the property that catches it, the profile, and within how many runs.
  */
+import type { Model } from "../../core/loadbalancer/index.ts"
 import type * as Machine from "../../core/Machine.ts"
 import { Ip } from "../../core/net/index.ts"
+import type { Schedule } from "./Fault.ts"
 import { type Machines, machines } from "./Ground.ts"
 import type * as Profiles from "./Profiles.ts"
 import type * as Properties from "./Properties.ts"
@@ -13,6 +15,8 @@ export interface Mutant {
   readonly profile: Profiles.Name
   readonly caughtBy: Properties.Name
   readonly within: number
+  /** Instead of the faults that the profile draws. */
+  readonly schedule?: Schedule
   readonly machines: Partial<Machines>
 }
 
@@ -27,6 +31,17 @@ const hearing = <I, S, E extends Machine.Tagged, C extends Machine.Tagged>(
     return heard === undefined ? [state, []] : machine.step(state, heard, now)
   }
 })
+
+/** A VIP comes while some of the trench are cut off from the NSP. */
+const unaware = (kind: "proxy" | "fe"): Schedule => [
+  ...[0, 1].map((n) => ({ at: 30_000, fault: { _tag: "Part", a: `${kind}-${n}`, b: "nsp", forMs: 60_000 } as const })),
+  { at: 31_000, fault: { _tag: "SetVip", vip: 3, present: true } }
+]
+
+const unguarded = (ruleset: Model.Ruleset): Model.Ruleset => {
+  const { guard: _, ...rules } = ruleset
+  return rules
+}
 
 /** The machine that says something else than what it means; undefined: nothing. */
 const saying = <I, S, E extends Machine.Tagged, C extends Machine.Tagged>(
@@ -143,6 +158,39 @@ export const mutants: ReadonlyArray<Mutant> = [
     }
   },
   {
+    mistake: "the proxy makes no rule for its bridge",
+    profile: "churn",
+    caughtBy: "no-leak",
+    within: 1,
+    schedule: unaware("proxy"),
+    machines: {
+      proxy: saying(machines.proxy, (command) =>
+        command._tag === "ApplyOperations"
+          ? {
+            ...command,
+            operations: command.operations.filter((one) => one._tag !== "AddRule" || one.rule.iif === undefined)
+          }
+          : command)
+    }
+  },
+  {
+    mistake: "the load balancer lets answers leave by the pod's own network",
+    profile: "churn",
+    caughtBy: "no-leak",
+    within: 1,
+    schedule: unaware("fe"),
+    machines: {
+      loadBalancer: saying(machines.loadBalancer, (command) =>
+        command._tag === "ApplyRules"
+          ? {
+            ...command,
+            after: unguarded(command.after),
+            ...command.before === undefined ? {} : { before: unguarded(command.before) }
+          }
+          : command)
+    }
+  },
+  {
     mistake: "the proxy does not connect with load balancers that come later",
     profile: "upgrade",
     caughtBy: "reachable",
@@ -170,7 +218,7 @@ export const mutants: ReadonlyArray<Mutant> = [
   {
     mistake: "the frontend keeps no rules for the egress of VIPs",
     profile: "calm",
-    caughtBy: "no-leak",
+    caughtBy: "reachable",
     within: 1,
     machines: {
       frontend: saying(machines.frontend, (command) =>

@@ -88,6 +88,7 @@ export const walk = (
     if (isHere && own === undefined) return { _tag: "Delivered", netns }
     const route = lookup(snapshot, { ...packet, iif, mark: own })
     if (typeof route === "string") return { _tag: "Dropped", netns, why: route }
+    if (kernels.isGuarded(netns, iif, route.link)) return { _tag: "Dropped", netns, why: "it would leave the trench" }
     const next = cross(kernels, netns, route.link, route.via ?? packet.destination)
     if (next._tag === "Outside") return { _tag: "Left", netns, link: route.link, via: route.via }
     if (next._tag === "Nowhere") return { _tag: "Dropped", netns, why: next.why }

@@ -5,7 +5,6 @@
 import { Equal } from "effect"
 import type * as Config from "../../core/config/Model.ts"
 import * as Target from "../../core/config/Target.ts"
-import { Keeper } from "../../core/frontend/index.ts"
 import { LoadBalancer, type Model } from "../../core/loadbalancer/index.ts"
 import { Cidr, Ip } from "../../core/net/index.ts"
 import * as Oracle from "./Oracle.ts"
@@ -147,24 +146,11 @@ const noLeak = (trench: Trench.Trench, turn: number): void => {
       const source = Cidr.ip(vip)
       if (!kernels.get(netns).addresses.some(({ cidr }) => Cidr.ip(cidr) === source)) continue
       const end = Oracle.walk(kernels, netns, { source, destination: client[Ip.family(source)] })
-      if (end._tag === "Left" && end.link === Oracle.primary && !isNews(trench, end.netns, vip)) {
+      if (end._tag === "Left" && end.link === Oracle.primary) {
         violate(trench)("no-leak", `a reply of ${name} from ${source} leaves ${end.netns} over ${end.link}`)
       }
     }
   }
-}
-
-/**
- * A known gap, as in Meridio: a frontend or a proxy that is down, or cut off from the NSP, when a VIP is added has no
- * rules for it yet, while targets may already answer from it. From then on the rules must stand.
- */
-const isNews = ({ frontends }: Trench.Trench, netns: string, vip: Cidr.Cidr): boolean => {
-  const frontend = frontends.find((one) => one.netns === netns)
-  if (frontend !== undefined) {
-    const state = frontend.state()
-    return state === undefined || !Keeper.secured(state.keeper).includes(vip)
-  }
-  return false
 }
 
 /** What must be so when the faults are over. */

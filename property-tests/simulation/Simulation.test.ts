@@ -37,13 +37,21 @@ describe("A simulated trench", () => {
     })
   }
 
-  it.each(mutants)("notices that $mistake", ({ caughtBy, machines, profile, within }) => {
+  it.each(mutants)("notices that $mistake", ({ caughtBy, machines, profile, schedule, within }) => {
     const seen = new Set<string>()
     for (let seed = 1; seed <= within && !seen.has(caughtBy); seed++) {
-      const { violations } = Simulation.run({ profile: Profiles.profiles[profile], seed, machines })
+      const { violations } = Simulation.run({
+        profile: Profiles.profiles[profile],
+        seed,
+        machines,
+        ...schedule === undefined ? {} : { schedule }
+      })
       for (const { property } of violations) seen.add(property)
     }
     assert.include([...seen], caughtBy)
+    if (schedule === undefined) return
+    const right = Simulation.run({ profile: Profiles.profiles[profile], seed: 1, schedule })
+    assert.strictEqual(right.violations.length, 0, report(right))
   })
 
   it.each([1048, 1046])("survives what once went wrong in the storm with seed %i", (seed) => {

@@ -167,6 +167,36 @@ describe("The load balancer in the kernel", () => {
     60_000
   )
 
+  it.live(
+    "keeps answers from a VIP that the frontend does not know out of the pod's own network",
+    () =>
+      Effect.gen(function*() {
+        const { balancer, nsp, targetPath } = yield* World.make(1)
+        yield* World.sh(
+          balancer,
+          `ip link add eth0 type veth peer name cluster; ip link set cluster up; ip link set eth0 up
+        ip addr add 10.9.0.1/24 dev eth0; ip addr add fd09::1/64 dev eth0 nodad
+        ip neigh add 10.9.0.2 lladdr 02:00:00:00:00:09 dev eth0; ip neigh add fd09::2 lladdr 02:00:00:00:00:09 dev eth0
+        ip route add default via 10.9.0.2; ip -6 route add default via fd09::2
+        nft 'table inet count { chain leaks { type filter hook postrouting priority 0;
+          oifname eth0 meta l4proto { icmp, icmpv6 } iifname load-balan-1 counter; }; }'`
+        )
+        yield* SubscriptionRef.set(nsp.targets, numbers(1).map(World.target))
+        yield* balancing(yield* World.start(balancer, nsp), 1)
+        yield* World.sh(targetPath(1), "ip addr add 20.0.0.9/32 dev lo; ip addr add 2000::9/128 dev lo nodad")
+        const leaks = Effect.gen(function*() {
+          for (const way of ["20.0.0.9 198.51.100.1", "2000::9 2001:db8:1::1"]) {
+            yield* World.sh(targetPath(1), `ping -qn -c 3 -i 0.2 -W 0.2 -I ${way} || true`)
+          }
+          return (/packets (\d+)/.exec(yield* World.sh(balancer, "nft list table inet count")) ?? [])[1]
+        })
+        assert.strictEqual(yield* leaks, "0")
+        yield* World.sh(balancer, `nft delete chain inet ${table} guard`)
+        assert.strictEqual(yield* leaks, "6", "without the guard they would leave")
+      }),
+    60_000
+  )
+
   it.live("gives each flow the same target on both ways", () =>
     Effect.gen(function*() {
       const { ask, balancer, nsp } = yield* World.make(3)

@@ -113,7 +113,10 @@ export interface Ask {
   readonly port?: number
 }
 
-/** Sends a datagram from each of many ports every few milliseconds until a file is there; prints who answered how often. */
+/**
+ * Sends a datagram from each of many ports every few milliseconds until a file is there; prints who answered how often,
+ * once all have or nothing has come for a while.
+ */
 const loader = `
   const [, host, first, count, file] = process.argv
   const flows = Array.from({ length: Number(count) }, (_, n) => {
@@ -126,11 +129,14 @@ const loader = `
     const isOver = require("fs").existsSync(file)
     if (!isOver) return flows.forEach((flow) => flow.socket.send("1", 4000, host, () => flow.sent++))
     clearInterval(timer)
-    setTimeout(() => {
+    let before = -1
+    setInterval(() => {
+      const left = flows.reduce((sum, { answers, sent }) => Object.values(answers).reduce((n, one) => n - one, sum + sent), 0)
+      if (left > 0 && left !== before) return before = left
       console.log(JSON.stringify(flows.map(({ answers, sent }) => ({ answers, sent }))))
       process.exit()
-    }, 500)
-  }, 5)`
+    }, 1000)
+  }, 10)`
 
 /** Sends ICMP errors about the answer to each port: destination, VIP, first port, number of ports, words of the header. */
 const complainer = `
@@ -215,13 +221,31 @@ export const make = (targets: number) =>
         sh(client, `exec ${process.execPath} -e '${loader}' ${host} 20000 ${count} ${file}`),
         (text): ReadonlyArray<Load> => JSON.parse(text)
       )
+    // Datagrams that arrived, but found no room in the socket of a program that got no processor.
+    const overflowed = Effect.map(
+      Effect.forEach([client, ...numbers(targets).map((n) => Namespace.named(`${prefix}-t${n}`))], (path) =>
+        sh(path, `awk '$1 == "Udp:" { n = $6 } END { print n }' /proc/net/snmp`)),
+      (counts) =>
+        counts.reduce((total, count) => total + Number(count), 0)
+    )
     const complain = (first: number, count: number, words: number) =>
       sh(
         client,
         `exec ${process.execPath} -e '${complainer}' ${vips.v4} ${clientAddresses.v4} ${first} ${count} ${words}`
       )
-    return { load, complain, client, balancer, targetPath: (n: number) => Namespace.named(`${prefix}-t${n}`), nsp, ask }
+    return {
+      load,
+      overflowed,
+      complain,
+      client,
+      balancer,
+      targetPath: (n: number) => Namespace.named(`${prefix}-t${n}`),
+      nsp,
+      ask
+    }
   })
+
+const numbers = (count: number): ReadonlyArray<number> => Array.from({ length: count }, (_, n) => n + 1)
 
 const quiet =
   "sysctl -qw net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.default.rp_filter=0 net.ipv6.conf.all.accept_dad=0 "

@@ -97,7 +97,7 @@ const ofConduit = (
     return {
       text: [
         `# ${title}: rules of nftables`,
-        Ruleset.script(undefined, Wanted.rules(given, wanted.map(({ mark }) => mark))).trimEnd(),
+        Ruleset.script(undefined, Wanted.rules(given, { ready: wanted.map(({ mark }) => mark) })).trimEnd(),
         `# ${title}: routes`,
         ...wanted.flatMap(({ ips, mark }) =>
           ips.flatMap((ip) => {
