@@ -74,6 +74,17 @@ describe("Registry", () => {
     assert.deepStrictEqual(Registry.targets(state, any), [target({ status: "disabled" })])
   })
 
+  it("keeps a target disabled for as long as another is enabled with its identifier", () => {
+    const other = target({ ips: ["10.0.0.9/24"] })
+    const both = [0, 1].flatMap((at) => [[at, register(target())], [at, register(other)]] as const)
+    const [state] = play(...both)
+    assert.deepStrictEqual(Registry.targets(state, { ...any, status: "enabled" }), [target()])
+    const [later] = play(...both, [2, unregister(target())], [3, register(other)])
+    assert.deepStrictEqual(Registry.targets(later, any), [other])
+    const [expired] = play(...both, [59_000, register(other)], [60_001, Machine.woken], [60_002, register(other)])
+    assert.deepStrictEqual(Registry.targets(expired, any), [other])
+  })
+
   it("forgets a target that unregisters, and answers even if it is unknown", () => {
     const [state, commands] = play([0, register(target())], [1, unregister(target({ ips: target().ips.toReversed() }))])
     assert.deepStrictEqual(Registry.targets(state, any), [])
@@ -149,13 +160,20 @@ describe("Registry", () => {
     let now = 0
     for (const { enabled, passMs, unregister: leaves, which } of moves) {
       now += passMs
-      const one = target({ ips: [`10.0.0.${which}/24`], status: enabled ? "enabled" : "disabled" })
+      const one = target({
+        ips: [`10.0.0.${which}/24`],
+        context: { identifier: which < 2 ? "1" : String(which) },
+        status: enabled ? "enabled" : "disabled"
+      })
       const isOther = ({ target }: { readonly target: Target }) => target.ips[0] !== one.ips[0]
       list = list.filter(({ until }) => until > now)
       const isKnown = !list.every(isOther)
       list = list.filter(isOther)
       if (!leaves) {
-        list = [...list, { target: isKnown ? one : { ...one, status: "disabled" }, until: now + 60_000 }]
+        const isFree = list.every(({ target: { context, status } }) =>
+          status === "disabled" || context["identifier"] !== one.context["identifier"]
+        )
+        list = [...list, { target: isKnown && isFree ? one : { ...one, status: "disabled" }, until: now + 60_000 }]
       }
       state = Registry.machine.step(state, Machine.woken, now)[0]
       state = Registry.machine.step(state, leaves ? unregister(one) : register(one), now)[0]

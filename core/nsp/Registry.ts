@@ -13,9 +13,12 @@
  * 3. A target that is not registered again within `entryTimeoutMs` is unknown, even before anybody has woken up.
  * 4. A change that watchers see issues one `SaveTarget` or `RemoveTarget`; a mere refresh issues none.
  * 5. Every request is answered once.
+ * 6. Of the targets of a stream with one identifier one is enabled at most: another that asks for it stays disabled, and
+ *    finds out when it looks. Meridio leaves that to the targets; but requests that were held up and arrive together
+ *    would enable a target that had long expired, beside the one that took its identifier meanwhile.
  */
 import { HashMap, Option, Schema } from "effect"
-import { Kind, Status, Target } from "../config/Target.ts"
+import { identifier as identifierOf, Kind, Status, Target } from "../config/Target.ts"
 import * as Machine from "../Machine.ts"
 import * as Same from "../Same.ts"
 
@@ -78,12 +81,27 @@ export const machine = Machine.make({ name: "nsp-registry", Input, State, Event,
 
 const register = (state: State, target: Target, reply: number, now: Machine.Millis): Step => {
   const isKnown = (find(state.expiries, target) ?? now) > now
-  const stored: Target = isKnown ? target : { ...target, status: "disabled" }
+  const stored: Target = isKnown && !isTaken(state, target) ? target : { ...target, status: "disabled" }
   const next = put(state, stored)
   return [
     refresh(next, target, now),
     next === state ? [{ _tag: "Reply", reply }] : [{ _tag: "SaveTarget", target: stored }, { _tag: "Reply", reply }]
   ]
+}
+
+/** Whether another target of the stream is enabled with the identifier that this one wants to be enabled with. */
+const isTaken = (state: State, target: Target): boolean => {
+  const identifier = identifierOf(target)
+  const before = find(state.targets, target)
+  if (target.status === "disabled" || target.stream === undefined || identifier === undefined) return false
+  if (before?.status === "enabled" && identifierOf(before) === identifier) return false
+  const group = HashMap.get(state.targets, groupOf(target))
+  if (Option.isNone(group)) return false
+  for (const other of HashMap.values(group.value)) {
+    const isEnabled = other.status === "enabled" && identifierOf(other) === identifier
+    if (isEnabled && ipsKey(other) !== ipsKey(target)) return true
+  }
+  return false
 }
 
 const unregister = (state: State, target: Target, reply: number): Step => {

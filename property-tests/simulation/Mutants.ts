@@ -2,9 +2,12 @@
  * Machines that are broken on purpose, each in one way that a real mistake could take: they show that the simulation can
  * fail. Each names the property that catches it, the profile, and within how many runs.
  */
+import { HashMap, Option } from "effect"
+import * as Target from "../../core/config/Target.ts"
 import type { Model } from "../../core/loadbalancer/index.ts"
 import type * as Machine from "../../core/Machine.ts"
 import { Ip } from "../../core/net/index.ts"
+import { Registry } from "../../core/nsp/index.ts"
 import type { Schedule } from "./Fault.ts"
 import { type Machines, machines } from "./Ground.ts"
 import type * as Profiles from "./Profiles.ts"
@@ -59,17 +62,29 @@ const saying = <I, S, E extends Machine.Tagged, C extends Machine.Tagged>(
   }
 }
 
+/** The registry that does not see the other targets of a stream when one registers. */
+const registerAlone: typeof machines.nsp.step = (state, event, now) => {
+  if (event._tag !== "RegisterRequested") return machines.nsp.step(state, event, now)
+  const group = Registry.groupOf(event.target)
+  const all = Option.getOrElse(HashMap.get(state.targets, group), () => HashMap.empty<string, Target.Target>())
+  const own = HashMap.filter(all, ({ ips }) => Target.sameIps(ips, event.target.ips))
+  const alone = { ...state, targets: HashMap.set(state.targets, group, own) }
+  const [next, commands] = machines.nsp.step(alone, event, now)
+  return [{
+    ...next,
+    targets: HashMap.modify(next.targets, group, (one) => HashMap.union(all, one))
+  }, commands]
+}
+
 export const mutants: ReadonlyArray<Mutant> = [
   {
-    mistake: "the ambassador does not look who has an identifier",
+    mistake: "neither the ambassador nor the registry looks who has an identifier",
     profile: "calm",
     caughtBy: "unique-identifiers",
     within: 5,
     machines: {
-      tapa: hearing(machines.tapa, (event) =>
-        event._tag === "ListSucceeded"
-          ? { ...event, targets: [] }
-          : event)
+      tapa: hearing(machines.tapa, (event) => event._tag === "ListSucceeded" ? { ...event, targets: [] } : event),
+      nsp: { ...machines.nsp, step: registerAlone }
     }
   },
   {

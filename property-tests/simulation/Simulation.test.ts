@@ -9,6 +9,15 @@ import * as Trace from "./Trace.ts"
 const everyday = ["calm", "upgrade", "flaky", "crashes", "churn", "storm"] as const
 const fresh = Math.floor(Math.random() * 1_000_000)
 
+/** Seeds that found a defect. */
+const regressions: ReadonlyArray<readonly [Profiles.Name, number]> = [
+  ["storm", 1048],
+  ["storm", 1046],
+  ["storm", 100_288],
+  ["storm", 100_290],
+  ["crashes", 100_321]
+]
+
 const report = ({ schedule, seed, violations }: Simulation.Outcome): string =>
   [
     `seed ${seed}`,
@@ -54,8 +63,8 @@ describe("A simulated trench", () => {
     assert.strictEqual(right.violations.length, 0, report(right))
   })
 
-  it.each([1048, 1046])("survives what once went wrong in the storm with seed %i", (seed) => {
-    const outcome = Simulation.run({ profile: Profiles.profiles.storm, seed })
+  it.each(regressions)("survives what once went wrong in the profile %s with seed %i", (name, seed) => {
+    const outcome = Simulation.run({ profile: Profiles.profiles[name], seed })
     assert.strictEqual(outcome.violations.length, 0, report(outcome))
   })
 
