@@ -4,10 +4,11 @@
  * Native add-ons stay outside of the bundle: they are resolved from node_modules at run time.
  */
 import { execFileSync } from "node:child_process"
-import { chmod, copyFile, readdir, rm, stat } from "node:fs/promises"
+import { chmod, copyFile, readdir, rm, stat, writeFile } from "node:fs/promises"
 import { commands } from "../shells/cli/Commands.ts"
 import { bundle, bundleCommand } from "./bundle.ts"
 import { fill } from "./compileCache.ts"
+import { page } from "./page.ts"
 
 const started = Date.now()
 await rm("dist", { recursive: true, force: true })
@@ -18,6 +19,8 @@ await chmod("dist/sluice.mjs", 0o755)
 // What the lab starts as processes of their own, and its default, lie beside it.
 await bundle({ TargetApp: "shells/lab/TargetApp.ts", TrafficClient: "shells/lab/TrafficClient.ts" }, "dist/programs")
 await copyFile("shells/lab/default-trench.yaml", "dist/programs/default-trench.yaml")
+const tracePage = await page()
+await writeFile("dist/programs/trace.html", tracePage)
 
 await fill("dist/sluice.mjs", Object.keys(commands))
 

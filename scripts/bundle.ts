@@ -3,9 +3,9 @@ import { build, type Plugin } from "rolldown"
 
 /**
  * Stay outside of bundles and are resolved from node_modules at run time: native add-ons, and what grpc-js loads only
- * for services that no program offers (channelz, ORCA).
+ * for services that no program offers (channelz, ORCA). What makes the page of a trace is needed in a checkout alone.
  */
-const external = /^(koffi|netlink|@grpc\/proto-loader)(\/|$)/
+const external = /^(koffi|netlink|@grpc\/proto-loader)(\/|$)|scripts\/page\.ts$/
 
 /** Writes each input as `DIR/NAME.mjs`, with what is loaded lazily or shared beside it. */
 export const bundle = async (

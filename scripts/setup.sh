@@ -17,7 +17,7 @@ if [ ! -d proto/gen ] || [ -n "$(find proto buf.gen.yaml -name gen -prune -o -ne
 fi
 
 programs="ip:iproute2 nft:nftables bird:bird2 ping:iputils-ping"
-[ "$1" = test ] && programs="$programs tcpdump:tcpdump vtysh:frr"
+[ "$1" = test ] && programs="$programs tcpdump:tcpdump vtysh:frr chromium:chromium"
 missing=""
 for entry in $programs; do
   command -v "${entry%%:*}" >/dev/null 2>&1 || [ -x "/usr/sbin/${entry%%:*}" ] || missing="$missing ${entry#*:}"

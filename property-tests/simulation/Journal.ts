@@ -147,7 +147,8 @@ export const make = (elapsed: () => number) => {
     send: (
       { from, kind, subject, to }: Pick<Message, "to" | "kind" | "subject"> & { readonly from: string },
       run: () => void,
-      plan: (arrive: () => void) => void
+      plan: (arrive: () => void) => void,
+      isHeard: () => boolean
     ): void => {
       const before = cause
       const message: Message = {
@@ -162,7 +163,7 @@ export const make = (elapsed: () => number) => {
       }
       const index = add(message)
       plan(() => {
-        message.arrivedAt = elapsed()
+        if (isHeard()) message.arrivedAt = elapsed()
         cause = index
         run()
       })
@@ -176,7 +177,18 @@ export const make = (elapsed: () => number) => {
       lastsMs = 0
     ): void => {
       if (_tag === "Started") lives.set(process, (lives.get(process) ?? 0) + 1)
-      add({ _tag, at: elapsed(), process, cause: _tag === "Fault" ? undefined : cause, text, strikes, lastsMs })
+      const note: Note = {
+        _tag,
+        at: elapsed(),
+        process,
+        cause: _tag === "Fault" ? undefined : cause,
+        text,
+        strikes,
+        lastsMs
+      }
+      // To violate a property leads to nothing.
+      if (_tag === "Violation") entries.push(note)
+      else add(note)
     }
   }
 }

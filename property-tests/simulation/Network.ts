@@ -68,7 +68,7 @@ export const make = (world: World, latency: () => readonly [low: number, high: n
         else arrive()
       })
     if (world.journal === undefined) plan(run)
-    else world.journal.send({ from, to, kind, subject }, run, plan)
+    else world.journal.send({ from, to, kind, subject }, run, plan, () => world.isAlive(to))
   }
 
   const lose = (exchange: Exchange): void => {

@@ -82,10 +82,12 @@ export const run = (options: Options): Outcome => {
   world.later(sampleMs, sample)
   injector.inject(trench, schedule)
   advance(Math.max(Profiles.quietMs, Fault.endOf(schedule)) + recoverMs)
+  world.journal?.resume(undefined)
   if (!isOver()) Properties.settled(trench)
   if (!isOver()) {
     for (const target of trench.targets) for (const stream of target.wished()) target.close(stream)
     advance(world.elapsed() + closeMs)
+    world.journal?.resume(undefined)
     if (!isOver()) Properties.closed(trench)
   }
   isSampling = false

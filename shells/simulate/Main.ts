@@ -11,7 +11,7 @@ import {
   Trace
 } from "../../property-tests/simulation/index.ts"
 import * as Tool from "../runtime/Tool.ts"
-import * as Page from "./Page.ts"
+import * as TracePage from "./TracePage.ts"
 
 const list = Object.entries(Profiles.profiles)
   .map(([name, { size, summary }]) => `  ${name.padEnd(10)}${summary} (${size.targets} targets)`).join("\n")
@@ -96,9 +96,13 @@ const simulate = ({ file, maxSteps, name, runs, seed }: Plan, out: (line: string
       for (const { fault } of outcome.schedule) faults.set(fault._tag, (faults.get(fault._tag) ?? 0) + 1)
       const isLast = done + 1 === runs || outcome.violations.length > 0
       if (file !== undefined && isLast && outcome.journal !== undefined) {
-        const title = `sluice simulate --profile ${name} --seed ${outcome.seed}`
+        const again = `sluice simulate --profile ${name} --seed ${outcome.seed}`
+        const told = { title: `A life of a trench: ${name}, seed ${outcome.seed}`, command: again }
         const { journal } = outcome
-        fs.writeFileSync(file, file.endsWith(".html") ? Page.html(title, journal) : Trace.ndjson(journal))
+        const page = file.endsWith(".html")
+          ? yield* Effect.promise(() => TracePage.html(told, outcome))
+          : Trace.ndjson(journal)
+        fs.writeFileSync(file, page)
         out(`${journal.entries().length} lines of trace in ${file}`)
       }
       if (outcome.violations.length > 0) {
