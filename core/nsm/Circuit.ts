@@ -14,7 +14,7 @@
  *
  * Source: sdk, `chains/nsmgr` and `common/{begin,timeout,monitor,heal}`; sdk-kernel.
  */
-import { Result } from "effect"
+import { Equal, Result } from "effect"
 import * as Machine from "../Machine.ts"
 import type * as CircuitState from "./CircuitState.ts"
 import * as Cross from "./Cross.ts"
@@ -55,10 +55,13 @@ export const isAbsent = ({ queue, standing, work }: State): boolean =>
  * The circuit of a record: adopts what stands in the kernel, and ends if nothing does, because the kernel may have given
  * the number of a dead namespace to another one.
  */
-export const restore = (record: CircuitState.Record, call: number): Step => [
-  { id: record.connection.id, standing: record, work: { _tag: "Restoring", call }, queue: [] },
-  [{ _tag: "Adopt", call, cross: record.cross }]
-]
+export const restore = ({ changing, ...record }: CircuitState.Record, call: number): Step => {
+  const previous = changing === undefined ? record.cross : Cross.union(record.cross, changing)
+  return [
+    { id: record.connection.id, standing: record, work: { _tag: "Restoring", call, cross: previous }, queue: [] },
+    [{ _tag: "Adopt", call, cross: record.cross, previous }]
+  ]
+}
 
 /** Takes a request or an end in. */
 export const accept = (state: State, pending: Ask | CircuitState.End, around: Surroundings): Step =>
@@ -150,7 +153,9 @@ const targets = (
   { registry, turns }: Surroundings
 ): Result.Result<ReadonlyArray<Target>, Model.Failure> => {
   const service = Table.get(registry.services, connection.networkService)
-  if (!isKernel(connection.mechanism) && !(connection.mechanism === undefined && preferences.some(isKernel))) {
+  if (
+    !Model.isKernel(connection.mechanism) && !(connection.mechanism === undefined && preferences.some(Model.isKernel))
+  ) {
     return Result.fail({ reason: "Invalid", message: "unsupported mechanism: this manager offers LOCAL/KERNEL only" })
   }
   // A connection that stands needs no registry: after a restart the endpoint may register later than the client asks.
@@ -216,10 +221,10 @@ const answered = (
 ): Step => {
   const { call, settings, taken } = around
   const agreed = Path.giveBack(sent, answer)
-  const mechanism = ask.connection.mechanism ?? ask.preferences.find(isKernel)
+  const mechanism = ask.connection.mechanism ?? ask.preferences.find(Model.isKernel)
   const connection = { ...agreed, ...(mechanism === undefined ? {} : { mechanism }) }
   const previous = state.standing?.cross
-  const cross = isKernel(agreed.mechanism)
+  const cross = Model.isKernel(agreed.mechanism)
     ? Cross.make({
       manager: settings.name,
       connection,
@@ -233,7 +238,12 @@ const answered = (
   }
   return [
     { ...state, work: { _tag: "Plumbing", call, ask, target, answer: agreed, cross: cross.success, left } },
-    [{ _tag: "Plumb", call, cross: cross.success, ...(previous === undefined ? {} : { previous }) }]
+    [
+      ...(state.standing === undefined || Equal.equals(state.standing.cross, cross.success)
+        ? []
+        : [save(state.standing, cross.success)]),
+      { _tag: "Plumb", call, cross: cross.success, ...(previous === undefined ? {} : { previous }) }
+    ]
   ]
 }
 
@@ -241,11 +251,12 @@ const plumbed = (state: State, work: Work, around: Surroundings): Step => {
   const { work: _, ...rest } = state
   if (work._tag === "Restoring" && state.standing !== undefined) {
     const [standing, commands] = Watching.watch(state.standing, undefined, around.call)
-    return proceed({ ...rest, standing }, commands, around)
+    const saved = Equal.equals(work.cross, standing.cross) ? [] : [save(standing)]
+    return proceed({ ...rest, standing }, [...commands, ...saved], around)
   }
   if (work._tag !== "Plumbing") return Machine.stay(state)
   const { answer, ask, cross, left, target } = work
-  const mechanism = ask.connection.mechanism ?? ask.preferences.find(isKernel)
+  const mechanism = ask.connection.mechanism ?? ask.preferences.find(Model.isKernel)
   const record: CircuitState.Record = {
     connection: { ...answer, ...(mechanism === undefined ? {} : { mechanism }), state: "Up" },
     target,
@@ -260,7 +271,7 @@ const plumbed = (state: State, work: Work, around: Surroundings): Step => {
     ...old,
     ...commands,
     { _tag: "SaveRecord", record },
-    { _tag: "Reply", reply: ask.reply, result: { _tag: "Succeeded", connection: toClient(record.connection) } }
+    { _tag: "Reply", reply: ask.reply, result: { _tag: "Succeeded", connection: Path.toCaller(record.connection) } }
   ], around)
 }
 
@@ -269,27 +280,29 @@ const unplumbable = (state: State, work: Work, failure: Model.Failure, around: S
   const { message, reason } = failure
   if (work._tag === "Restoring" && standing !== undefined) {
     const { work: _, ...rest } = state
+    const stood = withState({ ...standing, cross: work.cross }, "Down")
     return reason === "NotFound"
-      ? part(state, standing, standing.cross, {}, around)
-      : proceed({ ...rest, standing: withState(standing, "Down") }, [], around)
+      ? part(state, standing, work.cross, {}, around)
+      : proceed({ ...rest, standing: stood }, [save(stood)], around)
   }
   if (work._tag !== "Plumbing") return Machine.stay(state)
   const { answer, ask, cross, left, target } = work
+  // A conflict or a missing namespace is found before anything is changed.
+  const touched = standing === undefined
+    ? cross
+    : reason === "Failed"
+    ? Cross.union(standing.cross, cross)
+    : standing.cross
   if (standing !== undefined && !left) {
-    return refuse(
-      { ...state, standing: { ...standing, cross: Cross.union(standing.cross, cross) } },
-      ask,
-      left,
-      { reason, message },
-      around
-    )
+    const stood = { ...standing, cross: touched }
+    const [next, commands] = refuse({ ...state, standing: stood }, ask, left, { reason, message }, around)
+    return [next, [save(stood), ...commands]]
   }
   const made: Standing = { connection: answer, target, answer, cross, expiresAt: around.now }
-  const cleared = standing === undefined ? cross : Cross.union(standing.cross, cross)
   return part(
     state,
     { ...Watching.of(standing), ...made },
-    cleared,
+    touched,
     { reply: ask.reply, failure: { reason, message } },
     around
   )
@@ -310,7 +323,13 @@ const refuse = (state: State, ask: Ask, left: boolean, failure: Model.Failure, a
 
 type Ending = Pick<Extract<Work, { _tag: "Parting" }>, "reply" | "failure">
 
-const part = (state: State, standing: Standing, cross: Cross.Cross, ending: Ending, around: Surroundings): Step => [
+const part = (
+  state: State,
+  standing: Standing,
+  cross: Cross.Cross,
+  ending: Ending,
+  around: Surroundings
+): Step => [
   { ...state, standing, work: { ...only(ending), _tag: "Parting", call: around.call, cross } },
   [closeEndpoint(standing, around)]
 ]
@@ -345,6 +364,12 @@ const changed = (state: State, standing: Standing, change: CircuitState.Change):
   ]
 }
 
+/** Keeps what a restarted manager must know, before the kernel is changed to `changing`. */
+const save = ({ answer, connection, cross, expiresAt, target }: Standing, changing?: Cross.Cross): Command => ({
+  _tag: "SaveRecord",
+  record: { connection, target, answer, cross, expiresAt, ...(changing === undefined ? {} : { changing }) }
+})
+
 const closeEndpoint = ({ answer, target }: Standing, { call, settings }: Surroundings): Command => ({
   _tag: "CloseEndpoint",
   call,
@@ -353,22 +378,10 @@ const closeEndpoint = ({ answer, target }: Standing, { call, settings }: Surroun
   timeoutMs: settings.requestTimeoutMs
 })
 
-const toClient = (connection: Model.Connection): Model.Connection => {
-  const index = Math.max(0, connection.path.index - 1)
-  return {
-    ...connection,
-    id: connection.path.segments[index]?.id ?? connection.id,
-    path: { ...connection.path, index }
-  }
-}
-
 const withState = (standing: Standing, state: Model.State): Standing =>
   standing.connection.state === state ? standing : { ...standing, connection: { ...standing.connection, state } }
 
 const target = ({ name, url }: Target): Target => ({ name, url })
-
-const isKernel = (mechanism: Model.Mechanism | undefined): mechanism is Model.Mechanism =>
-  mechanism?.type === "KERNEL" && mechanism.cls === "LOCAL"
 
 const only = ({ failure, reply }: Ending): Ending => ({
   ...(failure === undefined ? {} : { failure }),

@@ -28,6 +28,8 @@ export const Record = Schema.Struct({
   /** As sent to and answered by the endpoint, in the manager's view, with the mechanism of the endpoint. */
   answer: Model.Connection,
   cross: Cross.Cross,
+  /** What the kernel may hold instead, when a change to another cross connect was begun. */
+  changing: Schema.optionalKey(Cross.Cross),
   /** When the manager closes it, unless it is refreshed. */
   expiresAt: Millis
 })
@@ -55,8 +57,8 @@ export type End = typeof End.Type
 
 /** What is going on. */
 export const Work = Schema.TaggedUnion({
-  /** Adopting what a record says. */
-  Restoring: { call: Call },
+  /** Adopting what a record says; `cross` is all that the kernel may hold of it. */
+  Restoring: { call: Call, cross: Cross.Cross },
   /** Leaving the endpoint, to choose another one. */
   Leaving: { call: Call, ask: Ask },
   /** Asking endpoints, one after another. `left` is set when the old endpoint was left before. */
@@ -142,8 +144,8 @@ export const commands = {
   CloseEndpoint: { call: Call, target: Target, connection: Model.Connection, timeoutMs: Schema.Natural },
   /** Makes the kernel hold `cross` instead of `previous`. */
   Plumb: { call: Call, cross: Cross.Cross, previous: Schema.optionalKey(Cross.Cross) },
-  /** As `Plumb` for what stands already; fails with `NotFound` if it does not. */
-  Adopt: { call: Call, cross: Cross.Cross },
+  /** As `Plumb` for a pair that stands already; fails with `NotFound` if it does not. */
+  Adopt: { call: Call, cross: Cross.Cross, previous: Cross.Cross },
   Unplumb: { call: Call, cross: Cross.Cross },
   /** Follows the connection at its endpoint until cancelled. */
   WatchEndpoint: { call: Call, target: Target, connection: Model.Connection },

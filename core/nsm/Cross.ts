@@ -38,7 +38,13 @@ export const End = Schema.Struct({
 export type End = typeof End.Type
 
 /** A connection in the kernel. */
-export const Cross = Schema.Struct({ alias: Schema.String, client: End, endpoint: End })
+export const Cross = Schema.Struct({
+  alias: Schema.String,
+  client: End,
+  endpoint: End,
+  /** Where it was before and may have left links, and rules with these tables. */
+  left: Schema.optionalKey(Schema.Array(Schema.Struct({ netns: Schema.String, tables: Schema.Array(Schema.Natural) })))
+})
 export type Cross = typeof Cross.Type
 
 /** What a cross connect is made of. */
@@ -118,15 +124,30 @@ export const make = (parts: Parts): Result.Result<Cross, string> => {
   })
 }
 
-/** The tables that the cross connect uses in the client's namespace. */
-export const tablesOf = ({ client }: Cross): ReadonlyArray<number> => client.policies.map(({ table }) => table)
+/** The namespaces in which something of the cross connect may stand. */
+export const namespaces = ({ client, endpoint, left = [] }: Cross): ReadonlyArray<string> =>
+  unique([client.netns, endpoint.netns, ...left.map(({ netns }) => netns)])
+
+/** The tables that the cross connect may use in the namespace. */
+export const tablesIn = (netns: string, { client, left = [] }: Cross): ReadonlyArray<number> => [
+  ...(client.netns === netns ? client.policies.map(({ table }) => table) : []),
+  ...left.flatMap((place) => place.netns === netns ? place.tables : [])
+]
 
 /** What may stand in the kernel when a change from the first to the second broke off half-way. */
-export const union = (previous: Cross, next: Cross): Cross => ({
-  ...next,
-  client: unionOf(previous.client, next.client),
-  endpoint: unionOf(previous.endpoint, next.endpoint)
-})
+export const union = (previous: Cross, next: Cross): Cross => {
+  const united: Cross = {
+    alias: next.alias,
+    client: unionOf(previous.client, next.client),
+    endpoint: unionOf(previous.endpoint, next.endpoint)
+  }
+  const left = namespaces(previous).flatMap((netns) => {
+    const known = tablesIn(netns, united)
+    const tables = tablesIn(netns, previous).filter((table) => !known.includes(table))
+    return tables.length === 0 && namespaces(united).includes(netns) ? [] : [{ netns, tables }]
+  })
+  return left.length === 0 ? united : { ...united, left }
+}
 
 const unionOf = (previous: End, next: End): End =>
   previous.netns === next.netns
@@ -137,6 +158,10 @@ const unionOf = (previous: End, next: End): End =>
       policies: [
         ...next.policies,
         ...previous.policies.filter(({ table }) => !next.policies.some((policy) => policy.table === table))
+      ],
+      neighbours: [
+        ...next.neighbours,
+        ...previous.neighbours.filter(({ ip }) => !next.neighbours.some((neighbour) => neighbour.ip === ip))
       ]
     }
     : next
@@ -164,11 +189,12 @@ const complete = (
   })
 
 const allocate = (
-  { manager, previous, taken }: Parts,
+  { connection, manager, previous, taken }: Parts,
   policies: ReadonlyArray<Model.Policy>
 ): ReadonlyArray<PolicyTable> | undefined => {
   const [first, end] = tables(manager)
-  const kept = previous?.client.policies ?? []
+  // Tables of another namespace may be somebody else's in this one.
+  const kept = previous?.client.netns === Model.netns(connection) ? previous?.client.policies ?? [] : []
   const used = new Set([...taken, ...kept.map(({ table }) => table)])
   const lowest = (): number => {
     let table = first

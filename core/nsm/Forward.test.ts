@@ -1,5 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Arbitrary, Result, Schema } from "effect"
+import * as KernelModel from "../../property-tests/kernel/KernelModel.ts"
 import { planLaws } from "../../property-tests/laws/PlanLaws.ts"
 import * as Cidr from "../net/Cidr.ts"
 import * as Ip from "../net/Ip.ts"
@@ -90,86 +91,6 @@ const foreign: Kernel.Snapshot = {
 const base: World = { c: foreign, d: foreign, e: foreign }
 
 const isOurs = ({ alias }: Kernel.Link) => alias === "nsm:mgr/id"
-const without = (snapshot: Kernel.Snapshot, gone: ReadonlySet<string>): Kernel.Snapshot => ({
-  ...snapshot,
-  links: snapshot.links.filter(({ name }) => !gone.has(name)),
-  addresses: snapshot.addresses.filter(({ link }) => !gone.has(link)),
-  routes: snapshot.routes.filter(({ hops }) => hops.every(({ link }) => !gone.has(link ?? ""))),
-  neighbours: snapshot.neighbours.filter(({ link }) => !gone.has(link))
-})
-const mapLinks = (snapshot: Kernel.Snapshot, name: string, change: Partial<Kernel.Link>) => ({
-  ...snapshot,
-  links: snapshot.links.map((link) => link.name === name ? { ...link, ...change } : link)
-})
-const isPlace = (a: Kernel.Route, b: Kernel.Route) =>
-  a.table === b.table && a.destination === b.destination && a.metric === b.metric
-const isRule = (a: Kernel.Rule, b: Kernel.Rule) =>
-  a.family === b.family && a.table === b.table && a.from === b.from && a.priority === b.priority
-
-/** The kernel as far as the plan knows it, with its habit of taking related things away together. */
-const applyIn = (here: Kernel.Snapshot, operation: Kernel.Operation): Kernel.Snapshot => {
-  switch (operation._tag) {
-    case "SetLinkUp": {
-      const changed = mapLinks(here, operation.link, { up: operation.up })
-      if (operation.up) return changed
-      const { routes } = without(changed, new Set([operation.link]))
-      const stays = ({ cidr, link }: Kernel.Address) => link !== operation.link || Cidr.family(cidr) === "v4"
-      return { ...changed, routes, addresses: changed.addresses.filter(stays) }
-    }
-    case "SetLinkMtu":
-      return mapLinks(here, operation.link, { mtu: operation.mtu })
-    case "RenameLink": {
-      const rename = <A extends { readonly link: string }>(object: A): A =>
-        object.link === operation.link ? { ...object, link: operation.name } : object
-      return {
-        ...mapLinks(here, operation.link, { name: operation.name }),
-        addresses: here.addresses.map(rename),
-        neighbours: here.neighbours.map(rename)
-      }
-    }
-    case "AddAddress": {
-      const { cidr, link } = operation
-      const there = here.addresses.some((address) => address.link === link && address.cidr === cidr)
-      return there ? here : { ...here, addresses: [...here.addresses, { link, cidr, dadFailed: false }] }
-    }
-    case "DeleteAddress": {
-      const at = here.addresses.findIndex(({ cidr, link }) => link === operation.link && cidr === operation.cidr)
-      const isSecondary = (address: Kernel.Address, i: number) =>
-        i > at && address.link === operation.link && Cidr.family(address.cidr) === "v4"
-        && Cidr.network(address.cidr) === Cidr.network(operation.cidr)
-      return at < 0 ? here : {
-        ...here,
-        addresses: here.addresses.filter((address, i) => i !== at && !isSecondary(address, i))
-      }
-    }
-    case "AddRule":
-      return here.rules.some((rule) => isRule(rule, operation.rule))
-        ? here
-        : { ...here, rules: [...here.rules, operation.rule] }
-    case "DeleteRule":
-      return { ...here, rules: here.rules.filter((rule) => !isRule(rule, operation.rule)) }
-    case "ReplaceRoute":
-      return {
-        ...here,
-        routes: [...here.routes.filter((route) => !isPlace(route, operation.route)), operation.route]
-      }
-    case "DeleteRoute":
-      return { ...here, routes: here.routes.filter((route) => !isPlace(route, operation.route)) }
-    case "ReplaceNeighbour": {
-      const { ip, link } = operation.neighbour
-      const others = here.neighbours.filter((other) => other.ip !== ip || other.link !== link)
-      return { ...here, neighbours: [...others, operation.neighbour] }
-    }
-    case "DeleteNeighbour":
-      return {
-        ...here,
-        neighbours: here.neighbours.filter(({ ip, link }) => ip !== operation.ip || link !== operation.link)
-      }
-    default:
-      return assert.fail(`the plan never uses ${operation._tag}`)
-  }
-}
-
 const apply = (world: World, operation: Forward.Operation): World => {
   if (operation._tag === "CreatePair") {
     const { alias, client, endpoint } = operation
@@ -181,21 +102,27 @@ const apply = (world: World, operation: Forward.Operation): World => {
     return { ...first, [endpoint.netns]: make(first[endpoint.netns], endpoint) }
   }
   const { netns, operation: inside } = operation
-  if (inside._tag === "DeleteLink") {
-    const alias = world[netns]?.links.find(({ name }) => name === inside.link)?.alias
-    if (alias === undefined) return world
-    return Object.fromEntries(
-      Object.entries(world).map(([url, snapshot]) => {
-        const gone = snapshot.links.filter((link) => link.alias === alias).map(({ name }) => name)
-        return [url, without(snapshot, new Set(gone))]
-      })
-    )
-  }
-  return { ...world, [netns]: applyIn(world[netns] ?? Kernel.empty, inside) }
+  const alias = inside._tag === "DeleteLink"
+    ? world[netns]?.links.find(({ name }) => name === inside.link)?.alias
+    : undefined
+  if (alias === undefined) return { ...world, [netns]: KernelModel.apply(world[netns] ?? Kernel.empty, inside) }
+  // The ends of a pair go together.
+  return Object.fromEntries(
+    Object.entries(world).map(([url, snapshot]) => [
+      url,
+      snapshot.links.filter((link) => link.alias === alias).reduce(
+        (before, { name }) => KernelModel.apply(before, { _tag: "DeleteLink", link: name }),
+        snapshot
+      )
+    ])
+  )
 }
 
 const canonical = (snapshot: Kernel.Snapshot) =>
   Object.values(snapshot).map((objects) => objects.map((object) => JSON.stringify(object)).toSorted())
+
+const literals = (numbers: ReadonlyArray<number>): Choices["addresses"] =>
+  ([0, 1, 2, 3, 4, 5] as const).filter((literal) => numbers.includes(literal))
 
 const before = crossOf({
   gone: false,
@@ -270,6 +197,23 @@ describe("nsm-forward", () => {
     const after = operations.reduce(apply, built)["c"]
     assert.isTrue(after?.links.some(({ name }) => name === "nsm-9"))
     assert.isFalse(after?.links.some(({ name }) => name === "nsm-0"))
+  })
+
+  it.each([
+    ["a network that becomes the interface's own", [], [3]],
+    ["a network that was the interface's own", [3], []],
+    ["the last IPv4 address", [3, 5], [5]],
+    ["another IPv4 address in place of the last", [0], [1]]
+  ])("takes the routes that the kernel gives and takes with addresses into account: %s", (_, first, second) => {
+    const choices = { gone: false, name: "nsm-0", netns: "c", mtu: 0, payload: "IP", policies: [], hops: 0 } as const
+    const previous = crossOf({ ...choices, addresses: literals(first) })
+    const cross = crossOf({ ...choices, addresses: literals(second) })
+    const old = Forward.plan.plan({ cross: previous }, base).reduce(apply, base)
+    const changed = Forward.plan.plan({ cross, previous }, old).reduce(apply, old)
+    const fresh = Forward.plan.plan({ cross }, base).reduce(apply, base)
+    for (const netns of ["c", "e"]) {
+      assert.deepStrictEqual(canonical(changed[netns] ?? Kernel.empty), canonical(fresh[netns] ?? Kernel.empty))
+    }
   })
 
   it("removes the rules even when the link is gone", () => {

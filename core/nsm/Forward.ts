@@ -33,6 +33,7 @@ export const Operation = Schema.TaggedUnion({
 export type Operation = typeof Operation.Type
 
 const mainTable = 254
+const kernelProtocol = 2
 const staticProtocol = 4
 
 /** Who holds a name that the connection wants, if somebody else does: then nothing can be planned. */
@@ -82,8 +83,8 @@ export const sweep = (
   observed: Kernel.Snapshot
 ): ReadonlyArray<Kernel.Operation> => {
   const [first, end] = Cross.tables(manager)
-  const aliases = new Set(keep.filter((cross) => netnsOf(cross).includes(netns)).map(({ alias }) => alias))
-  const tables = new Set(keep.filter(({ client }) => client.netns === netns).flatMap(Cross.tablesOf))
+  const aliases = new Set(keep.filter((cross) => Cross.namespaces(cross).includes(netns)).map(({ alias }) => alias))
+  const tables = new Set(keep.flatMap((cross) => Cross.tablesIn(netns, cross)))
   const isLost = (table: number): boolean => table >= first && table < end && !tables.has(table)
   return [
     ...clear(isLost, observed),
@@ -113,28 +114,27 @@ const sortedEnd = (end: Cross.End): Cross.End => ({
 const byRoute = (a: Model.Route, b: Model.Route): number =>
   Cidr.compare(a.prefix, b.prefix) || (a.nextHop ?? "").localeCompare(b.nextHop ?? "")
 
-/** Both namespaces of a connection. */
-export const netnsOf = ({ client, endpoint }: Cross.Cross): ReadonlyArray<string> => [client.netns, endpoint.netns]
+const remove = (cross: Cross.Cross, observed: Observed): ReadonlyArray<Operation> =>
+  Object.entries(observed).flatMap(([netns, snapshot]) => {
+    const tables = Cross.tablesIn(netns, cross)
+    return [
+      ...within(netns, clear((table) => tables.includes(table), snapshot)),
+      ...snapshot.links
+        .filter((link) => owns(cross.alias, link))
+        .map((link) => change(netns, { _tag: "DeleteLink", link: link.name }))
+    ]
+  })
 
-const remove = (cross: Cross.Cross, observed: Observed): ReadonlyArray<Operation> => {
-  const tables = new Set(Cross.tablesOf(cross))
-  return Object.entries(observed).flatMap(([netns, snapshot]) => [
-    ...(netns === cross.client.netns ? within(netns, clear((table) => tables.has(table), snapshot)) : []),
-    ...snapshot.links
-      .filter((link) => owns(cross.alias, link))
-      .map((link) => change(netns, { _tag: "DeleteLink", link: link.name }))
-  ])
-}
-
-/** Takes the rules out of a namespace that the client left. */
-const leave = (previous: Cross.Cross, cross: Cross.Cross, observed: Observed): ReadonlyArray<Operation> => {
-  const { netns } = previous.client
-  const snapshot = observed[netns]
-  const tables = new Set(Cross.tablesOf(previous))
-  return netns === cross.client.netns || snapshot === undefined
-    ? []
-    : within(netns, clear((table) => tables.has(table), snapshot))
-}
+/** Takes away the rules that the new cross connect does not take over. */
+const leave = (previous: Cross.Cross, cross: Cross.Cross, observed: Observed): ReadonlyArray<Operation> =>
+  Cross.namespaces(previous).flatMap((netns) => {
+    const snapshot = observed[netns]
+    const kept = netns !== cross.client.netns
+      ? []
+      : [...cross.client.policies, ...(netns === previous.client.netns ? previous.client.policies : [])]
+    const tables = Cross.tablesIn(netns, previous).filter((table) => !kept.some((policy) => policy.table === table))
+    return snapshot === undefined ? [] : within(netns, clear((table) => tables.includes(table), snapshot))
+  })
 
 /** Everything of one end but its existence. `link` is undefined for a new one. */
 const shape = (
@@ -145,12 +145,16 @@ const shape = (
 ): ReadonlyArray<Operation> => {
   const snapshot = observed[end.netns] ?? Kernel.empty
   const renamed = link !== undefined && link.name !== end.link
-  // A link that is new, or goes down to be renamed, has lost what hung on it.
-  const here = link === undefined || renamed ? Kernel.empty : snapshot
   const addresses = snapshot.addresses.flatMap((address) => address.link === link?.name ? [address.cidr] : [])
   const before = previous?.netns === end.netns ? previous : undefined
   const lost = (before?.addresses ?? []).filter((cidr) => !end.addresses.includes(cidr) && addresses.includes(cidr))
   const kept = renamed ? [] : addresses.filter((cidr) => !lost.some((gone) => dies(cidr, gone)))
+  const isBare = lost.some(isV4) && !kept.some(isV4)
+  // A link that is new, or goes down to be renamed, has lost what hung on it; one that may be without IPv4 address for a
+  // moment, what is of IPv4.
+  const was = link === undefined || renamed ? Kernel.empty : snapshot
+  const here = isBare ? withoutV4(end.link, was) : was
+  const [replaced, stale] = routes(end, before, was, here)
   const rename: ReadonlyArray<Kernel.Operation> = renamed
     ? [
       ...(link.up ? [{ _tag: "SetLinkUp" as const, link: link.name, up: false }] : []),
@@ -159,6 +163,8 @@ const shape = (
     : []
   return within(end.netns, [
     ...rename,
+    // Before the addresses: with one of them comes a route of the kernel that may look the same.
+    ...stale,
     ...lost.map((cidr): Kernel.Operation => ({ _tag: "DeleteAddress", link: end.link, cidr })),
     ...end.addresses.filter((cidr) => !kept.includes(cidr))
       .map((cidr): Kernel.Operation => ({ _tag: "AddAddress", link: end.link, cidr })),
@@ -166,9 +172,9 @@ const shape = (
       ? []
       : [{ _tag: "SetLinkMtu" as const, link: end.link, mtu: end.mtu }]),
     ...(link?.up === true && !renamed ? [] : [{ _tag: "SetLinkUp" as const, link: end.link, up: true }]),
-    ...routes(end, before, here),
-    ...policies(end, before, here, snapshot),
-    ...neighbours(end, before, here, renamed)
+    ...replaced,
+    ...policies(end, before, was, here, snapshot),
+    ...neighbours(end, before, was, here, renamed)
   ])
 }
 
@@ -179,20 +185,34 @@ const dies = (cidr: Cidr.Cidr, deleted: Cidr.Cidr): boolean =>
 const routes = (
   end: Cross.End,
   before: Cross.End | undefined,
+  was: Kernel.Snapshot,
   here: Kernel.Snapshot
-): ReadonlyArray<Kernel.Operation> => {
+): Parts => {
   const wanted = grouped(mainTable, end.link, end.routes)
   const old = grouped(mainTable, end.link, before?.routes ?? [])
-  const ours = here.routes.filter((route) =>
-    old.some((other) => isPlace(other, route)) && route.hops.every(({ link }) => link === end.link)
+  const ours = was.routes.filter((route) =>
+    !isGiven(route) && old.some((other) => isPlace(other, route)) && route.hops.every(({ link }) => link === end.link)
   )
-  return converge(wanted, ours, here.routes)
+  return converge(wanted, ours, here.routes.filter((route) => !isGiven(route)))
 }
 
-/** `here` is what is left on the link, `snapshot` the namespace: rules live without the link. */
+/** A route of the kernel comes and goes with its address. */
+const isGiven = ({ protocol }: Kernel.Route): boolean => protocol === kernelProtocol
+
+/** What an IPv4 address that was the last one of the link takes with it. */
+const withoutV4 = (link: string, snapshot: Kernel.Snapshot): Kernel.Snapshot => ({
+  ...snapshot,
+  routes: snapshot.routes.filter(({ family, hops }) => family !== "v4" || !hops.some((hop) => hop.link === link)),
+  neighbours: snapshot.neighbours.filter((neighbour) => neighbour.link !== link || Ip.family(neighbour.ip) !== "v4")
+})
+
+const isV4 = (cidr: Cidr.Cidr): boolean => Cidr.family(cidr) === "v4"
+
+/** `was` may still be on the link, `here` is it for sure, `snapshot` is the namespace: rules live without the link. */
 const policies = (
   end: Cross.End,
   before: Cross.End | undefined,
+  was: Kernel.Snapshot,
   here: Kernel.Snapshot,
   snapshot: Kernel.Snapshot
 ): ReadonlyArray<Kernel.Operation> => {
@@ -200,8 +220,8 @@ const policies = (
   const wantedRoutes = end.policies.flatMap((policy) => grouped(policy.table, end.link, routesOf(policy)))
   const wantedRules = end.policies.flatMap(rulesOf)
   const rules = snapshot.rules.filter((rule) => owned.has(rule.table) && isOurs(rule))
-  const inTables = here.routes.filter(({ table }) => owned.has(table))
-  const [replace, drop] = split(converge(wantedRoutes, inTables, inTables))
+  const inTables = was.routes.filter(({ table }) => owned.has(table))
+  const [replace, drop] = converge(wantedRoutes, inTables, here.routes)
   return [
     ...replace,
     ...wantedRules.filter((rule) => !rules.some((other) => isSameRule(rule, other)))
@@ -215,12 +235,15 @@ const policies = (
 const neighbours = (
   end: Cross.End,
   before: Cross.End | undefined,
+  was: Kernel.Snapshot,
   here: Kernel.Snapshot,
   renamed: boolean
 ): ReadonlyArray<Kernel.Operation> => {
-  const present = here.neighbours.filter(({ link, permanent }) => link === end.link && permanent)
+  const on = ({ neighbours }: Kernel.Snapshot) =>
+    neighbours.filter(({ link, permanent }) => link === end.link && permanent)
+  const present = on(here)
   const gone = (before?.neighbours ?? []).filter(({ ip }) =>
-    (renamed || present.some((other) => other.ip === ip)) && !end.neighbours.some((other) => other.ip === ip)
+    (renamed || on(was).some((other) => other.ip === ip)) && !end.neighbours.some((other) => other.ip === ip)
   )
   return [
     ...end.neighbours
@@ -233,23 +256,19 @@ const neighbours = (
   ]
 }
 
-/** Replaces what differs, then deletes of `ours` what is not wanted. */
+/** What to put, and what to take away. */
+type Parts = readonly [replaced: ReadonlyArray<Kernel.Operation>, stale: ReadonlyArray<Kernel.Operation>]
+
+/** Replaces what differs; deletes of `ours` what is not wanted. */
 const converge = (
   wanted: ReadonlyArray<Kernel.Route>,
   ours: ReadonlyArray<Kernel.Route>,
   observed: ReadonlyArray<Kernel.Route>
-): ReadonlyArray<Kernel.Operation> => [
-  ...wanted.filter((route) => !observed.some((other) => isPlace(route, other) && isSameWay(route, other)))
+): Parts => [
+  wanted.filter((route) => !observed.some((other) => isPlace(route, other) && isSameWay(route, other)))
     .map((route): Kernel.Operation => ({ _tag: "ReplaceRoute", route })),
-  ...ours.filter((route) => !wanted.some((other) => isPlace(route, other)))
+  ours.filter((route) => !wanted.some((other) => isPlace(route, other)))
     .map((route): Kernel.Operation => ({ _tag: "DeleteRoute", route }))
-]
-
-const split = (
-  operations: ReadonlyArray<Kernel.Operation>
-): readonly [ReadonlyArray<Kernel.Operation>, ReadonlyArray<Kernel.Operation>] => [
-  operations.filter(({ _tag }) => _tag === "ReplaceRoute"),
-  operations.filter(({ _tag }) => _tag !== "ReplaceRoute")
 ]
 
 /** Rules, then routes, of the tables. */

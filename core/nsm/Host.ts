@@ -110,8 +110,8 @@ const requested = (
   const entered = Path.enter({ name: state.settings.name, freshId }, connection)
   if (R.isFailure(entered)) return fail(state, reply, "Invalid", entered.failure)
   const { id } = entered.success
-  const wanted = connection.mechanism ?? preferences.find(isKernel)
-  if (!isKernel(wanted)) {
+  const wanted = connection.mechanism ?? preferences.find(Model.isKernel)
+  if (!Model.isKernel(wanted)) {
     return fail(state, reply, "Invalid", "unsupported mechanism: this endpoint offers LOCAL/KERNEL")
   }
   const standing = Table.get(state.guests, id)?.standing?.connection
@@ -167,7 +167,7 @@ const handled = (state: State, call: number, answer: Model.Connection, now: Mach
   const signed = Path.last(agreed, agreed.path.index, now + maxTokenLifetimeMs)
   const standing = { connection: signed, expiresAt: Path.deadline(signed, state.settings, now) }
   return proceed(state, id, { ...guest, standing }, [
-    { _tag: "Reply", reply, result: { _tag: "Succeeded", connection: toCaller(signed) } }
+    { _tag: "Reply", reply, result: { _tag: "Succeeded", connection: Path.toCaller(signed) } }
   ])
 }
 
@@ -202,15 +202,6 @@ const find = (state: State, call: number) => {
   return undefined
 }
 
-const toCaller = (connection: Model.Connection): Model.Connection => {
-  const index = Math.max(0, connection.path.index - 1)
-  return {
-    ...connection,
-    id: connection.path.segments[index]?.id ?? connection.id,
-    path: { ...connection.path, index }
-  }
-}
-
 const closedReply = ({ reply }: End): ReadonlyArray<Command> =>
   reply === undefined ? [] : [{ _tag: "Reply", reply, result: { _tag: "Closed" } }]
 
@@ -218,9 +209,6 @@ const fail = (state: State, reply: number, reason: Model.Reason, message: string
   state,
   [{ _tag: "Reply", reply, result: { _tag: "Failed", reason, message } }]
 ]
-
-const isKernel = (mechanism: Model.Mechanism | undefined): mechanism is Model.Mechanism =>
-  mechanism?.type === "KERNEL" && mechanism.cls === "LOCAL"
 
 export const machine = Machine.make<Settings, State, Event, Command>({
   name: "nsm-endpoint",

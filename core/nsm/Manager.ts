@@ -6,7 +6,8 @@
  *
  * 1. A client id has one circuit: a client that lost its path gets its connection replaced, never doubled (Meridio#584).
  * 2. What a service's new definition no longer allows is closed.
- * 3. Records are saved before the client is answered; after a restart they are adopted and the rest is swept.
+ * 3. Records are saved before what stands is changed and before the client is answered; after a restart they are adopted
+ *    and the rest is swept.
  * 4. A connection and an endpoint are changed by the identity that made them only.
  * 5. Monitors and finds are projections of the state.
  *
@@ -275,7 +276,7 @@ const surroundings = (state: State, clientId: string, now: Machine.Millis): Circ
     for (const [other, circuit] of state.circuits) {
       if (other === clientId) continue
       for (const cross of crossesOf(circuit)) {
-        if (cross.client.netns === netns) { for (const table of Cross.tablesOf(cross)) tables.add(table) }
+        for (const table of Cross.tablesIn(netns, cross)) tables.add(table)
       }
     }
     return tables

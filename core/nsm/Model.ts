@@ -292,6 +292,10 @@ export const kernelMechanism = (inodeURL: string, name?: string): Mechanism => (
   parameters: { ...(inodeURL === "" ? {} : { inodeURL }), ...(name === undefined ? {} : { name }) }
 })
 
+/** Whether it is a mechanism of an interface in the kernel. */
+export const isKernel = (mechanism: Mechanism | undefined): mechanism is Mechanism =>
+  mechanism?.type === "KERNEL" && mechanism.cls === "LOCAL"
+
 /** The namespace that a kernel mechanism names, `inode://<dev>/<ino>`. */
 export const netns = ({ mechanism }: Connection): string | undefined => mechanism?.parameters["inodeURL"]
 

@@ -51,6 +51,10 @@ export const giveBack = (caller: Model.Connection, answer: Model.Connection): Mo
   path: { ...answer.path, index: caller.path.index }
 })
 
+/** The connection as the hop before sees it. */
+export const toCaller = (connection: Model.Connection): Model.Connection =>
+  at(connection, Math.max(0, connection.path.index - 1), connection.path.segments)
+
 /** Cuts what an earlier, longer way left behind this hop. */
 export const trim = (connection: Model.Connection): Model.Connection => ({
   ...connection,

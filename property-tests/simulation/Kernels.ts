@@ -80,6 +80,11 @@ export const make = () => {
     create: (netns: string): void => {
       if (!snapshots.has(netns)) snapshots.set(netns, Kernel.empty)
     },
+    /** Ends the namespace, and with it both ends of its pairs. */
+    remove: (netns: string): void => {
+      for (const { name } of get(netns).links) apply(netns, { _tag: "DeleteLink", link: name })
+      snapshots.delete(netns)
+    },
     apply,
     applyAll: (netns: string, operations: ReadonlyArray<Kernel.Operation>): void => {
       for (const operation of operations) apply(netns, operation)

@@ -1,6 +1,6 @@
 /** The manager of NSM in a simulated world, as `shells/nsm`: circuits, registry, and the forwarder on modelled kernels. */
 import type * as CircuitState from "../../core/nsm/CircuitState.ts"
-import type * as Cross from "../../core/nsm/Cross.ts"
+import * as Cross from "../../core/nsm/Cross.ts"
 import { Forward, Manager, Model, Registry } from "../../core/nsm/index.ts"
 import * as Actor from "./Actor.ts"
 import type * as Api from "./Api.ts"
@@ -23,7 +23,7 @@ export const program = (ground: Ground): Program => {
   /** What stands in the namespaces of the cross connects. */
   const observed = (...crosses: ReadonlyArray<Cross.Cross | undefined>): Forward.Observed =>
     Object.fromEntries(
-      crosses.flatMap((cross) => cross === undefined ? [] : Forward.netnsOf(cross))
+      crosses.flatMap((cross) => cross === undefined ? [] : Cross.namespaces(cross))
         .filter(kernels.exists)
         .map((netns) => [netns, kernels.get(netns)])
     )
@@ -39,7 +39,7 @@ export const program = (ground: Ground): Program => {
     adopts: boolean
   ): Model.Failure | undefined => {
     const seen = observed(cross, previous)
-    if (Forward.netnsOf(cross).some((netns) => seen[netns] === undefined)) {
+    if (Cross.namespaces(cross).some((netns) => seen[netns] === undefined)) {
       return { reason: "NotFound", message: "the namespace is gone" }
     }
     if (adopts && !Forward.stands(cross, seen)) return { reason: "NotFound", message: "the links are gone" }
@@ -80,9 +80,7 @@ export const program = (ground: Ground): Program => {
           case "Adopt":
             return work(() => {
               const { call, cross } = command
-              const failure = command._tag === "Plumb"
-                ? plumb(cross, command.previous, false)
-                : plumb(cross, cross, true)
+              const failure = plumb(cross, command.previous, command._tag === "Adopt")
               send(failure === undefined ? { _tag: "PlumbSucceeded", call } : { _tag: "PlumbFailed", call, ...failure })
             })
           case "Unplumb":

@@ -48,7 +48,7 @@ export const perform =
           })
         )
       case "Adopt":
-        return Effect.flatMap(Forwarder, ({ adopt }) => adopt(command.cross)).pipe(
+        return Effect.flatMap(Forwarder, ({ adopt }) => adopt(command.cross, command.previous)).pipe(
           Effect.tap(() => tell("Adopted", command.cross)),
           Effect.match({
             onSuccess: () => send({ _tag: "PlumbSucceeded", call: command.call }),
