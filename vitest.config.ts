@@ -1,4 +1,17 @@
 import { defineConfig } from "vitest/config"
+import type { Reporter } from "vitest/node"
+
+/** On a machine that has all that is needed, nothing may be left out unnoticed. */
+const nothingSkipped: Reporter = {
+  onTestRunEnd: (modules) => {
+    const skipped = modules.flatMap((module) => [...module.children.allTests("skipped")])
+    if (skipped.length === 0) return
+    process.stderr.write(
+      `skipped, which CI does not accept:\n${skipped.map(({ fullName }) => `  ${fullName}\n`).join("")}`
+    )
+    process.exitCode = 1
+  }
+}
 
 export default defineConfig({
   cacheDir: ".cache/vite",
@@ -10,6 +23,7 @@ export default defineConfig({
     pool: "forks",
     setupFiles: "property-tests/setup.ts",
     // Programs log as in production; only the logs of a failed test are worth reading.
-    silent: "passed-only"
+    silent: "passed-only",
+    reporters: process.env.CI === undefined ? ["default"] : ["default", nothingSkipped]
   }
 })
