@@ -182,6 +182,14 @@ for (const previous of [undefined, before]) {
 describe("nsm-forward", () => {
   const built = building.reduce(apply, base)
 
+  it("brings each link up before it gives it an address", () => {
+    const steps = building.flatMap((operation) => operation._tag === "Change" ? [operation.operation] : [])
+    for (const end of [before.client, before.endpoint]) {
+      const own = steps.filter((step) => "link" in step && step.link === end.link).map(({ _tag }) => _tag)
+      assert.isBelow(own.indexOf("SetLinkUp"), own.indexOf("AddAddress"), own.join())
+    }
+  })
+
   it("changes nothing on a refresh", () => {
     assert.deepStrictEqual(Forward.plan.plan({ cross: before, previous: before }, built), [])
   })

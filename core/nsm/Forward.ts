@@ -5,6 +5,8 @@
  * 2. Only links with the alias, addresses and routes recorded before, and the tables of the connection are touched.
  * 3. Rules go by table, whether the link exists or not (deleting a link removes its routes, not the rules).
  * 4. The source of a policy has its routes before its rule, and loses the rule before the routes.
+ * 5. A link is up before it has addresses: the kernel answers nobody who looks for an IPv6 address that was there before,
+ *    so that a second passes until the other end asks again.
  *
  * Source: sdk-kernel, `ipcontext`; the defects of upstream that this avoids are those of deployments-k8s#9639, #9463.
  */
@@ -166,12 +168,12 @@ const shape = (
     // Before the addresses: with one of them comes a route of the kernel that may look the same.
     ...stale,
     ...lost.map((cidr): Kernel.Operation => ({ _tag: "DeleteAddress", link: end.link, cidr })),
-    ...end.addresses.filter((cidr) => !kept.includes(cidr))
-      .map((cidr): Kernel.Operation => ({ _tag: "AddAddress", link: end.link, cidr })),
     ...(end.mtu === 0 || link?.mtu === end.mtu
       ? []
       : [{ _tag: "SetLinkMtu" as const, link: end.link, mtu: end.mtu }]),
     ...(link?.up === true && !renamed ? [] : [{ _tag: "SetLinkUp" as const, link: end.link, up: true }]),
+    ...end.addresses.filter((cidr) => !kept.includes(cidr))
+      .map((cidr): Kernel.Operation => ({ _tag: "AddAddress", link: end.link, cidr })),
     ...replaced,
     ...policies(end, before, was, here, snapshot),
     ...neighbours(end, before, was, here, renamed)

@@ -173,8 +173,9 @@ describe("nsmgr with real namespaces", () => {
           assert.deepInclude(link, { up: true, carrier: true, mtu: 1400, alias: `nsm:${here.tag}/target-0` })
           const far = (yield* look(here.endpoint)).links.find(({ kind }) => kind === "veth")
           assert.match(far?.name ?? "", /^proxy\.cond-[0-9a-f]{4}$/)
-          for (const there of ["172.16.0.3", "fd00::3"]) {
-            execFileSync("nsenter", [`--net=${here.client}`, "ping", "-c1", "-W2", there])
+          // Whoever has to look for the neighbour twice waits a second.
+          for (const there of ["fd00::3", "172.16.0.3"]) {
+            execFileSync("nsenter", [`--net=${here.client}`, "ping", "-c1", "-W0.5", there])
           }
           for (const namespace of [here.client, here.endpoint]) {
             const groups = yield* Sysctl.read("net/ipv4/ping_group_range", namespace)
