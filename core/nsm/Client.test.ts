@@ -153,14 +153,14 @@ describe("nsm-client", () => {
     assert.deepInclude(update.connection, { context, labels: { nodeName: "a" }, payload: "ETHERNET" })
     assert.strictEqual(Model.interfaceName(update.connection), "nsm-0")
     const commands = client.send(30, answered(update))
-    assert.deepStrictEqual(tags(commands), ["Cancel", "Monitor", "Reply"])
+    assert.deepStrictEqual(tags(commands), ["Reply"])
   })
 
   it("serves requests one after another", () => {
     const { client } = established()
     const [second] = client.send(20, ask(2))
     assert.deepStrictEqual(client.send(20, ask(3)), [])
-    assert.deepStrictEqual(tags(client.send(30, answered(second))), ["Cancel", "Monitor", "Reply", "Request"])
+    assert.deepStrictEqual(tags(client.send(30, answered(second))), ["Reply", "Request"])
   })
 
   it("waits before it heals, and keeps a pinned endpoint", () => {

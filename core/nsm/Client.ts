@@ -10,11 +10,14 @@
  * 2. An established connection is refreshed after a fifth of its shortest remaining token lifetime.
  * 3. A loss is healed with exponential back-off and jitter, never in a flood (upstream has none: Meridio#537).
  * 4. Healing asks for another endpoint unless the user pinned one, and keeps the interface's name.
- * 5. A later request changes context and endpoint only; labels, mechanism and payload stay as established.
- * 6. A close is retried a few times, then given up: the token's expiry ends the connection at the manager.
+ * 5. A later request changes context and endpoint only, and of these what differs from the last answer; labels,
+ *    mechanism and payload stay as established.
+ * 6. One monitor lasts as long as it tells something; a request that succeeds renews a lost one.
+ * 7. A close is retried a few times, then given up: the token's expiry ends the connection at the manager.
  *
  * Source: sdk, `common/{begin,refresh,heal}`.
  */
+import { Equal } from "effect"
 import * as Machine from "../Machine.ts"
 import * as ClientState from "./ClientState.ts"
 import * as Model from "./Model.ts"
@@ -135,9 +138,11 @@ const succeeded = (state: State, call: number, answer: Model.Connection, now: Ma
   const before = phase._tag === "Requesting" ? undefined : phase.live
   const wanted = phase._tag === "Refreshing" ? phase.wanted : before
   const connection: Model.Connection = { ...answer, state: "Up" }
-  const monitor = state.nextCall
+  const kept = phase._tag === "Refreshing" ? before?.monitor : undefined
+  const monitor = kept ?? state.nextCall
   const live: Live = {
     connection,
+    returned: phase.ask === undefined && before !== undefined ? before.returned : connection,
     monitor,
     pinned: wanted?.pinned ?? (phase._tag === "Requesting" ? phase.ask.connection.endpointName : ""),
     preference: before?.preference
@@ -145,12 +150,14 @@ const succeeded = (state: State, call: number, answer: Model.Connection, now: Ma
   }
   const established: State = {
     ...state,
-    nextCall: state.nextCall + 1,
+    nextCall: kept === undefined ? state.nextCall + 1 : state.nextCall,
     phase: { _tag: "Established", live, attempt: 0, refreshAt: ClientState.refreshAt(state.settings, connection, now) }
   }
   const commands: ReadonlyArray<Command> = [
-    ...(before?.monitor === undefined ? [] : [{ _tag: "Cancel" as const, call: before.monitor }]),
-    { _tag: "Monitor", call: monitor, connection },
+    ...(before?.monitor === undefined || before.monitor === kept
+      ? []
+      : [{ _tag: "Cancel" as const, call: before.monitor }]),
+    ...(kept === undefined ? [{ _tag: "Monitor" as const, call: monitor, connection }] : []),
     ...(phase.ask === undefined ? [] : [reply(phase.ask, { _tag: "Succeeded", connection })])
   ]
   return next([established, commands], now)
@@ -182,9 +189,14 @@ const monitored = (
   now: Machine.Millis
 ): Step => {
   const { phase } = state
-  if (phase._tag !== "Established" || phase.live.monitor !== call) return Machine.stay(state)
+  if (!("live" in phase) || phase.live.monitor !== call) return Machine.stay(state)
   const { monitor: _, ...live } = phase.live
   const cancel: ReadonlyArray<Command> = [{ _tag: "Cancel", call }]
+  // The answer decides; if it is a success, a new monitor begins with how things are then.
+  if (phase._tag === "Refreshing") {
+    return change === "RefreshRequested" ? Machine.stay(state) : [{ ...state, phase: { ...phase, live } }, cancel]
+  }
+  if (phase._tag === "Healing") return Machine.stay(state)
   switch (change) {
     case "Down": {
       const [rested, delayMs] = ClientState.backoff(state, 0)
@@ -290,18 +302,29 @@ const next = ([state, commands]: Step, now: Machine.Millis): Step => {
   return [after, [...commands, ...more]]
 }
 
-/** What a later request changes of a connection. */
+/** What a later request changes of a connection: where it differs from what the user was told last. */
 const change = (live: Live, { connection }: Ask): Live => {
-  const pinned = connection.endpointName !== "" && connection.endpointName !== live.connection.endpointName
+  const { returned } = live
+  const pinned = connection.endpointName !== "" && connection.endpointName !== returned.endpointName
     ? connection.endpointName
     : undefined
-  const context = { ...connection.context, extra: { ...live.connection.context.extra, ...connection.context.extra } }
+  const { extra } = live.connection.context
+  const context = Equal.equals(connection.context, returned.context)
+    ? live.connection.context
+    : { ...connection.context, extra: merge(returned.context.extra, connection.context.extra, extra) }
   return {
     ...live,
     pinned: pinned ?? live.pinned,
     connection: { ...live.connection, context, endpointName: pinned ?? live.connection.endpointName }
   }
 }
+
+/** `current` with what became different from `before` to `after`. */
+const merge = (before: Model.Labels, after: Model.Labels, current: Model.Labels): Model.Labels =>
+  Object.fromEntries([
+    ...Object.entries(current).filter(([key]) => Object.hasOwn(after, key) || !Object.hasOwn(before, key)),
+    ...Object.entries(after).filter(([key, value]) => !Object.hasOwn(before, key) || before[key] !== value)
+  ])
 
 const request = (state: State, connection: Model.Connection, preference: Model.Mechanism): Command => ({
   _tag: "Request",

@@ -29,6 +29,8 @@ export type Ask = typeof Ask.Type
 /** What stands: the connection in the client's view, and how to ask for it again. */
 const Live = Schema.Struct({
   connection: Model.Connection,
+  /** As the user was told last; what a later request changes is what differs from it. */
+  returned: Model.Connection,
   /** The endpoint that the user insists on; empty for any. */
   pinned: Schema.String,
   preference: Model.Mechanism,
