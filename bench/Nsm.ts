@@ -1,119 +1,106 @@
 /**
- * What a connection costs at the embedded NSM: gRPC, manager, endpoint and real veth pairs between real namespaces, in
- * one process. Ten connections share a namespace on each side, as targets of a node share its proxy. Needs root.
+ * What a connection costs at the embedded NSM, by the number of connections that stand: gRPC, manager, forwarder, and
+ * real veth pairs between real namespaces. Ten connections share a namespace on each side, as targets of a node share
+ * its proxy. The baseline is as many calls of a bare gRPC server. Needs root.
  */
-import { Effect, Layer, References, Stream } from "effect"
+import { Effect, References } from "effect"
 import type { Scope } from "effect"
-import { mkdtempSync, rmSync } from "node:fs"
-import { tmpdir } from "node:os"
-import { join } from "node:path"
-import { Cidr } from "../core/net/index.ts"
-import * as Model from "../core/nsm/Model.ts"
-import * as Client from "../shells/grpc/Client.ts"
-import * as Health from "../shells/grpc/Health.ts"
-import * as Namespace from "../shells/netlink/Namespace.ts"
-import * as Manager from "../shells/nsm/Main.ts"
-import * as Endpoint from "../shells/sdk/Endpoint.ts"
-import * as Peer from "../shells/sdk/Peer.ts"
 import type * as Bench from "./Bench.ts"
+import * as World from "./NsmWorld.ts"
 
-const sizes = [1, 100, 1_000]
-const inFlight = 4
-const perNamespace = 10
-const limits = { requestTimeoutMs: 60_000, maxTokenLifetimeMs: 3_600_000 }
+const perPair = 10
+const inFlight = 8
+/** How many requests are measured at once, and then one after another. */
+const batch = 100
 
-/** What was measured with one number of connections; times in milliseconds. */
+/** What was measured of one kind of call. */
 interface Figures {
-  readonly connect: ReadonlyArray<number>
-  readonly connectMs: number
-  readonly refresh: ReadonlyArray<number>
-  readonly refreshMs: number
-  readonly bytes: number
+  readonly perSecond: number
+  /** Milliseconds of each call, while nothing else is asked. */
+  readonly alone: ReadonlyArray<number>
+  /** Of the server. */
+  readonly cpuMs: number
 }
 
-const folder = Effect.acquireRelease(
-  Effect.sync(() => mkdtempSync(join(tmpdir(), "sluice-bench-"))),
-  (path) => Effect.sync(() => rmSync(path, { recursive: true, force: true }))
-)
+/** One load. */
+interface Load {
+  readonly name: string
+  readonly size: number
+  readonly isSecure: boolean
+}
 
-const serve = (name: string, at: string, manager: string, namespace: string) =>
-  Effect.gen(function*() {
-    const running = yield* Endpoint.serve({
-      name,
-      services: [{ name, payload: "ETHERNET", matches: [] }],
-      labels: {},
-      socket: join(at, `${name}.sock`),
-      manager,
-      namespace,
-      ...limits
-    }, {
-      request: (connection) => {
-        const ip = { ...connection.context.ip, srcAddrs: [Cidr.unsafe("10.9.0.2/24"), Cidr.unsafe("fd00:9::2/64")] }
-        return Effect.succeed({ ...connection, context: { ...connection.context, ip } })
-      },
-      close: () => Effect.void
-    })
-    yield* Stream.runDrain(Stream.takeUntil(running.registered, (registered) => registered))
-  })
+const loads: ReadonlyArray<Load> = [
+  { name: "1 connection", size: 1, isSecure: false },
+  { name: "100 connections", size: 100, isSecure: false },
+  { name: "1,000 connections", size: 1_000, isSecure: false },
+  { name: "100 connections, TLS", size: 100, isSecure: true }
+]
 
-const timed = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<readonly [A, number], E, R> =>
+const timed = (effect: Effect.Effect<unknown>): Effect.Effect<number> =>
   Effect.gen(function*() {
     const begin = process.hrtime.bigint()
-    const value = yield* effect
-    return [value, Number(process.hrtime.bigint() - begin) / 1e6] as const
+    yield* effect
+    return Number(process.hrtime.bigint() - begin) / 1e6
   })
 
-const measure = (count: number): Effect.Effect<Figures, unknown, Scope.Scope> =>
+const atOnce = (calls: ReadonlyArray<Effect.Effect<void>>): Effect.Effect<void> =>
+  Effect.forEach(calls, (call) => call, { concurrency: inFlight, discard: true })
+
+/** Measures the calls all at once, then those that follow one by one. */
+const measure = (
+  program: { readonly cpuMs: () => number },
+  together: ReadonlyArray<Effect.Effect<void>>,
+  alone: Effect.Effect<ReadonlyArray<number>>
+): Effect.Effect<Figures> =>
   Effect.gen(function*() {
-    const at = yield* folder
-    const manager = `unix://${at}/nsm.sock`
-    const tag = `sl-bench-${process.pid}-${count}`
-    yield* Manager.serve({
-      name: tag,
-      listenOn: [manager],
-      ...limits,
-      endpointLifetimeMs: 600_000,
-      statePath: join(at, "state.json"),
-      nodeName: "",
-      podName: "",
-      clusterName: "",
-      logLevel: "INFO"
-    }).pipe(Effect.provide(Layer.fresh(Health.layer)))
-    const groups = Array.from({ length: Math.ceil(count / perNamespace) }, (_, group) => group)
-    const urls = yield* Effect.forEach(groups, (group) =>
-      Effect.gen(function*() {
-        const client = yield* Namespace.scoped(`${tag}-c${group}`)
-        yield* serve(`service-${group}`, at, manager, yield* Namespace.scoped(`${tag}-e${group}`))
-        return yield* Namespace.url(client)
-      }))
-    const channel = yield* Client.make({ target: manager })
-    const ask = (connection: Model.Connection) => Peer.request(channel, connection, [], limits.requestTimeoutMs)
-    const wanted = Array.from({ length: count }, (_, n): Model.Connection => {
-      const group = Math.floor(n / perNamespace)
-      return {
-        ...Model.connection(`client-${n}`, `service-${group}`),
-        mechanism: Model.kernelMechanism(urls[group] ?? "", `nsm-${n % perNamespace}`),
-        path: { index: 0, segments: [{ name: "bench", id: `client-${n}`, token: "", metrics: {} }] }
-      }
-    })
-    const before = process.memoryUsage().rss
-    const [first, connectMs] = yield* timed(
-      Effect.forEach(wanted, (one) => timed(ask(one)), { concurrency: inFlight })
-    )
-    const bytes = (process.memoryUsage().rss - before) / count
-    const again = Array.from({ length: Math.max(20, Math.min(count, 200)) }, (_, n) => first[n % count]?.[0])
-    const [second, refreshMs] = yield* timed(
-      Effect.forEach(
-        again.filter((one) => one !== undefined),
-        (one) => timed(ask(one)),
-        { concurrency: Math.min(count, inFlight) }
+    const before = program.cpuMs()
+    const ms = yield* timed(atOnce(together))
+    const cpuMs = (program.cpuMs() - before) / together.length
+    return { perSecond: together.length / ms * 1000, cpuMs, alone: yield* alone }
+  })
+
+interface Measured {
+  readonly load: Load
+  readonly connect: Figures
+  readonly refresh: Figures
+  readonly bare: Figures
+  readonly kB: number
+  readonly bareKB: number
+}
+
+const numbers = (count: number): ReadonlyArray<number> => Array.from({ length: count }, (_, n) => n)
+
+const underLoad = (bare: World.Bare, load: Load): Effect.Effect<Measured, Error, Scope.Scope> =>
+  Effect.gen(function*() {
+    const { isSecure, size } = load
+    const world = yield* World.make(isSecure)
+    const pairs = yield* Effect.forEach(numbers(Math.ceil(size / perPair)), () => world.pair)
+    const spare = yield* Effect.forEach(numbers(batch / perPair), () => world.pair)
+    const of = (all: ReadonlyArray<World.Pair>, n: number, does: "request" | "close"): Effect.Effect<void> =>
+      all[n % all.length]?.[does](`client-${all === spare ? "spare" : "kept"}-${n}`) ?? Effect.void
+    const spares = (does: "request" | "close") => numbers(batch).map((n) => of(spare, n, does))
+
+    // What is loaded and compiled once is nobody's cost.
+    yield* atOnce(spares("request"))
+    yield* atOnce(spares("close"))
+    const before = world.kB()
+    yield* atOnce(numbers(size).map((n) => of(pairs, n, "request")))
+    const kB = (world.kB() - before) / size
+
+    const connect = yield* measure(
+      world,
+      spares("request"),
+      Effect.andThen(
+        atOnce(spares("close")),
+        Effect.forEach(numbers(batch), (n) => Effect.tap(timed(of(spare, n, "request")), () => of(spare, n, "close")))
       )
     )
-    yield* Effect.forEach(first, ([one]) => Peer.close(channel, one, limits.requestTimeoutMs), {
-      concurrency: inFlight,
-      discard: true
-    })
-    return { connect: first.map(([, ms]) => ms), connectMs, refresh: second.map(([, ms]) => ms), refreshMs, bytes }
+    const refreshes = numbers(5 * batch).map((n) => of(pairs, n % size, "request"))
+    const refresh = yield* measure(world, refreshes, Effect.forEach(refreshes, timed))
+    const bareBefore = bare.kB()
+    const calls = numbers(Math.max(size, 5 * batch)).map(() => bare.call)
+    const called = yield* measure(bare, calls, Effect.forEach(calls.slice(0, 5 * batch), timed))
+    return { load, connect, refresh, bare: called, kB, bareKB: (bare.kB() - bareBefore) / size }
   })
 
 const quantile = (values: ReadonlyArray<number>, q: number): number => {
@@ -122,38 +109,54 @@ const quantile = (values: ReadonlyArray<number>, q: number): number => {
 }
 
 const views: ReadonlyArray<readonly [metric: string, unit: string, view: (figures: Figures) => number]> = [
-  ["connects", "1/s", ({ connect, connectMs }) => connect.length / connectMs * 1000],
-  ["connect p50", "ms", ({ connect }) => quantile(connect, 0.5)],
-  ["connect p99", "ms", ({ connect }) => quantile(connect, 0.99)],
-  ["refreshes", "1/s", ({ refresh, refreshMs }) => refresh.length / refreshMs * 1000],
-  ["refresh p50", "ms", ({ refresh }) => quantile(refresh, 0.5)],
-  ["refresh p99", "ms", ({ refresh }) => quantile(refresh, 0.99)],
-  ["memory per connection", "kB", ({ bytes }) => bytes / 1000]
+  ["per second", "1/s", ({ perSecond }) => perSecond],
+  ["p50", "ms", ({ alone }) => quantile(alone, 0.5)],
+  ["p99", "ms", ({ alone }) => quantile(alone, 0.99)],
+  ["CPU of the manager", "ms", ({ cpuMs }) => cpuMs]
 ]
 
-const valueOf = (figures: Figures | undefined, view: (figures: Figures) => number): number =>
-  figures === undefined ? Number.NaN : view(figures)
+const row = (metric: string, unit: string, value: number, baseline: number): Bench.Row => ({
+  bench: "nsm",
+  metric,
+  unit,
+  value,
+  baseline,
+  ratio: value / baseline
+})
+
+/** Each figure beside the bare call of the same run. */
+const rowsOf = ({ bare, bareKB, kB, load, ...kinds }: Measured): ReadonlyArray<Bench.Row> => [
+  ...(["connect", "refresh"] as const).flatMap((kind) =>
+    views.map(([metric, unit, view]) => row(`${kind} ${metric}, ${load.name}`, unit, view(kinds[kind]), view(bare)))
+  ),
+  // What one connection takes is lost in the noise of the process.
+  ...(load.size > 1 ? [row(`memory per connection, ${load.name}`, "kB", kB, bareKB)] : [])
+]
+
+/** How each figure grows from one connection to the most. */
+const growth = (all: ReadonlyArray<Measured>): ReadonlyArray<Bench.Row> => {
+  const plain = all.filter(({ load }) => !load.isSecure)
+  const [first, last] = [plain[0], plain.at(-1)]
+  return first === undefined || last === undefined ?
+    [] :
+    (["connect", "refresh"] as const).flatMap((kind) =>
+      views.map(([metric, unit, view]) =>
+        row(
+          `${kind} ${metric}, ${last.load.name} against ${first.load.name}`,
+          unit,
+          view(last[kind]),
+          view(first[kind])
+        )
+      )
+    )
+}
 
 export const bench: Bench.Bench = {
   name: "nsm",
-  summary: "connects and refreshes through manager and forwarder by number of connections, against one",
-  rows: Effect.gen(function*() {
-    // The first connection of a process pays for what is loaded and compiled once.
-    yield* Effect.scoped(measure(perNamespace))
-    const figures = yield* Effect.forEach(sizes, (size) => Effect.scoped(measure(size)))
-    return views.flatMap(([metric, unit, view]) => {
-      // What one connection takes is lost in the noise of the process, so it is no baseline for memory.
-      const measured = sizes.map((size, n) => ({ size, value: valueOf(figures[n], view) }))
-        .filter(({ size }) => size > 1 || unit !== "kB")
-      const baseline = measured[0]?.value ?? Number.NaN
-      return measured.map(({ size, value }) => ({
-        bench: "nsm",
-        metric: `${metric}, ${size.toLocaleString("en")} connections`,
-        unit,
-        value,
-        baseline,
-        ratio: value / baseline
-      }))
-    })
-  }).pipe(Effect.orDie, Effect.provideService(References.MinimumLogLevel, "Error"))
+  summary: "connects and refreshes through manager and forwarder by number of connections, against bare gRPC calls",
+  rows: Effect.scoped(Effect.gen(function*() {
+    const bare = yield* World.bare
+    const measured = yield* Effect.forEach(loads, (load) => Effect.scoped(underLoad(bare, load)))
+    return [...measured.flatMap(rowsOf), ...growth(measured)]
+  })).pipe(Effect.orDie, Effect.provideService(References.MinimumLogLevel, "Error"))
 }

@@ -230,7 +230,7 @@ const answered = (
       connection,
       endpoint: agreed.mechanism,
       ...(previous === undefined ? {} : { previous }),
-      taken: taken(Model.netns(connection) ?? "")
+      taken: () => taken(Model.netns(connection) ?? "")
     })
     : Result.fail(`endpoint "${target.name}" chose no kernel mechanism`)
   if (Result.isFailure(cross)) {

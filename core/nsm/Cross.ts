@@ -57,7 +57,7 @@ export interface Parts {
   /** The cross connect that stands: its tables are kept for equal sources. */
   readonly previous?: Cross
   /** Tables that other connections use in the client's namespace. */
-  readonly taken: ReadonlySet<number>
+  readonly taken: () => ReadonlySet<number>
 }
 
 /** The alias that marks the links of a connection. IFLA_IFALIAS holds 255 bytes. */
@@ -195,8 +195,9 @@ const allocate = (
   const [first, end] = tables(manager)
   // Tables of another namespace may be somebody else's in this one.
   const kept = previous?.client.netns === Model.netns(connection) ? previous?.client.policies ?? [] : []
-  const used = new Set([...taken, ...kept.map(({ table }) => table)])
+  let used: Set<number> | undefined
   const lowest = (): number => {
+    used ??= new Set([...taken(), ...kept.map(({ table }) => table)])
     let table = first
     while (used.has(table)) table++
     used.add(table)

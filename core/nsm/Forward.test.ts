@@ -55,7 +55,7 @@ const crossOf = ({ addresses, hops, mtu, name, netns, payload, policies }: Choic
     manager: "mgr",
     connection,
     endpoint: Model.kernelMechanism("e", "service-x"),
-    taken: new Set()
+    taken: () => new Set()
   }))
   // As the manager does, a source keeps its table.
   const [first] = Cross.tables("mgr")

@@ -1,12 +1,12 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect } from "effect"
+import { Effect, Schema } from "effect"
 import * as fs from "node:fs"
 import * as os from "node:os"
 import * as path from "node:path"
-import type * as CircuitState from "../../core/nsm/CircuitState.ts"
+import * as CircuitState from "../../core/nsm/CircuitState.ts"
 import type * as Cross from "../../core/nsm/Cross.ts"
 import * as Model from "../../core/nsm/Model.ts"
-import { Records } from "./Records.ts"
+import { encode, Records } from "./Records.ts"
 
 const end: Cross.End = {
   netns: "inode://4/1",
@@ -60,6 +60,15 @@ describe("The records of a manager", () => {
       assert.deepStrictEqual(yield* life(at, ({ forget }) => forget("a")), [record("c")])
       assert.strictEqual(fs.statSync(at).mode & 0o777, 0o600)
     }))
+
+  it.prop(
+    "are written as the schema says, which leaves out what is secret",
+    { one: CircuitState.Record },
+    ({ one }) => {
+      const json = Schema.toCodecJson(CircuitState.Record)
+      assert.deepStrictEqual(JSON.parse(encode(one)), JSON.parse(JSON.stringify(Schema.encodeSync(json)(one))))
+    }
+  )
 
   it.effect("cost the same however many there are, and the file does not grow with the changes", () =>
     Effect.gen(function*() {
