@@ -11,6 +11,7 @@ import {
   Trace
 } from "../../property-tests/simulation/index.ts"
 import * as Tool from "../runtime/Tool.ts"
+import * as Recordings from "./Recordings.ts"
 import * as TracePage from "./TracePage.ts"
 
 const list = Object.entries(Profiles.profiles)
@@ -22,13 +23,14 @@ const progressMs = 2_000
 export const command = Tool.tool({
   name: "simulate",
   summary: "Puts whole trenches through faults in virtual time and checks what must hold.",
-  usage: `Usage: sluice simulate [--profile P] [--seed S] [--runs N] [--steps M] [--trace FILE]
+  usage: `Usage: sluice simulate [--profile P] [--seed S] [--runs N] [--steps M] [--trace FILE] [--record FOLDER]
 
   --profile  the kind of life, see below (calm); all: one after another
   --seed     the first seed; runs take this one and those after it (a fresh one)
-  --runs     how many lives (20; with --trace 1)
+  --runs     how many lives (20; with --trace or --record 1)
   --steps    the most machine steps of a run (10000000)
   --trace    writes what happened in the last run: a page if FILE ends in .html, else lines of JSON
+  --record   writes a recording of every machine of the last run, for sluice replay
 
 Profiles:
 ${list}
@@ -39,16 +41,17 @@ Equal profile and seed give an equal run. Exit code: 0 everything held, 1 someth
     seed: { type: "string" },
     runs: { type: "string" },
     steps: { type: "string", default: "10000000" },
-    trace: { type: "string" }
+    trace: { type: "string" },
+    record: { type: "string" }
   },
   main: ({ options, words }, { err, out }) =>
     Effect.gen(function*() {
-      const { profile, trace } = options
+      const { profile, record, trace } = options
       const names = profile === "all"
         ? Object.keys(Profiles.profiles).filter(Profiles.isName).filter((name) => name !== "scale")
         : [profile].filter((name) => typeof name === "string").filter(Profiles.isName)
       const seed = whole(options["seed"], Math.floor(Math.random() * 1_000_000_000), 0xffff_ffff)
-      const runs = whole(options["runs"], trace === undefined ? 20 : 1, 100_000_000)
+      const runs = whole(options["runs"], trace === undefined && record === undefined ? 20 : 1, 100_000_000)
       const steps = whole(options["steps"], 0, Number.MAX_SAFE_INTEGER)
       const wrong = names.length === 0
         ? `there is no profile "${String(profile)}"; these are known:\n${list}`
@@ -62,8 +65,9 @@ Equal profile and seed give an equal run. Exit code: 0 everything held, 1 someth
         return 2
       }
       const file = typeof trace === "string" ? trace : undefined
+      const folder = typeof record === "string" ? record : undefined
       for (const name of names) {
-        const code = yield* simulate({ name, seed, runs, maxSteps: steps, file }, out)
+        const code = yield* simulate({ name, seed, runs, maxSteps: steps, file, folder }, out)
         if (code !== 0) return code
       }
       return 0
@@ -76,9 +80,13 @@ interface Plan {
   readonly runs: number
   readonly maxSteps: number
   readonly file: string | undefined
+  readonly folder: string | undefined
 }
 
-const simulate = ({ file, maxSteps, name, runs, seed }: Plan, out: (line: string) => void): Effect.Effect<number> =>
+const simulate = (
+  { file, folder, maxSteps, name, runs, seed }: Plan,
+  out: (line: string) => void
+): Effect.Effect<number> =>
   Effect.gen(function*() {
     const profile = Profiles.profiles[name]
     const coverage: Coverage.Coverage = new Map()
@@ -89,7 +97,13 @@ const simulate = ({ file, maxSteps, name, runs, seed }: Plan, out: (line: string
     let virtualMs = 0
     out(`${name}: ${runs} ${runs === 1 ? "run" : "runs"} from seed ${seed}: ${profile.summary}`)
     for (let done = 0; done < runs; done++) {
-      const options = { profile, seed: (seed + done) >>> 0, maxSteps, coverage, trace: file !== undefined }
+      const options = {
+        profile,
+        seed: (seed + done) >>> 0,
+        maxSteps,
+        coverage,
+        trace: file !== undefined || folder !== undefined
+      }
       const outcome = Simulation.run(options)
       steps += outcome.steps
       virtualMs += outcome.virtualMs
@@ -104,6 +118,9 @@ const simulate = ({ file, maxSteps, name, runs, seed }: Plan, out: (line: string
           : Trace.ndjson(journal)
         fs.writeFileSync(file, page)
         out(`${journal.entries().length} lines of trace in ${file}`)
+      }
+      if (folder !== undefined && isLast && outcome.journal !== undefined) {
+        out(`${Recordings.write(folder, outcome.journal)} recordings in ${folder}`)
       }
       if (outcome.violations.length > 0) {
         for (const line of report(name, options, outcome)) out(line)
