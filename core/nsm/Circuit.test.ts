@@ -6,6 +6,72 @@ import * as Model from "./Model.ts"
 
 const vip = Cidr.unsafe("20.0.0.1/32")
 
+/** A view of a connection: its index, then each hop as `name:id`. */
+const view = ({ id, path }: Model.Connection): ReadonlyArray<string | number> => {
+  assert.strictEqual(path.segments[path.index]?.id, id, "the id is that of the hop whose view it is")
+  return [path.index, ...path.segments.map(({ id, name }) => `${name}:${id}`)]
+}
+/** What the client was answered. */
+const answer = (manager: ReturnType<typeof play>): Model.Connection => {
+  const { result } = manager.find("Reply")
+  return result._tag === "Succeeded" ? result.connection : assert.fail("an answer")
+}
+const [first, second, third] = ["client:c", "mgr:m1", "mgr-forwarder:m1-forwarder"]
+
+describe("The path of upstream: client, manager, forwarder, endpoint", () => {
+  const whole = [first, second, third, "nse:nse-id"]
+
+  it("on a request: the endpoint is asked by the forwarder, the client and the monitors see all four", () => {
+    const manager = standing()
+    assert.deepStrictEqual(view(manager.find("RequestEndpoint").connection), [2, first, second, third])
+    assert.deepStrictEqual(view(answer(manager)), [0, ...whole])
+    assert.deepStrictEqual(view(manager.connection() ?? assert.fail("a connection")), [1, ...whole])
+    assert.deepStrictEqual(view(manager.find("WatchEndpoint").connection), [2, ...whole])
+  })
+
+  it("on a refresh with the whole path or with the client's segment only: the same ids", () => {
+    const manager = standing()
+    const { path } = answer(manager)
+    for (const [reply, connection] of [[2, client({ path })], [3, client()]] as const) {
+      manager.send(ask(reply, connection))
+      manager.settle("RequestEndpoint")
+      manager.settle("Plumb")
+      assert.deepStrictEqual(view(manager.find("RequestEndpoint").connection).slice(0, 4), [2, first, second, third])
+      assert.deepStrictEqual(view(answer(manager)), [0, ...whole])
+    }
+  })
+
+  it("on a reselect: the old endpoint is told by the same forwarder, the new one takes its place", () => {
+    const manager = standing()
+    manager.offer("nse", "other")
+    const { path } = answer(manager)
+    manager.send(ask(2, client({ path, state: "ReselectRequested" })))
+    assert.deepStrictEqual(view(manager.find("CloseEndpoint").connection), [2, ...whole])
+    manager.settle("CloseEndpoint")
+    manager.settle("RequestEndpoint")
+    manager.settle("Plumb")
+    assert.deepStrictEqual(view(answer(manager)), [0, first, second, third, "other:other-id"])
+  })
+
+  it("on a close, and after a restart: the endpoint is told with the ids that it knows", () => {
+    const manager = play([standing().find("SaveRecord").record])
+    manager.settle("Adopt")
+    manager.send(close(2))
+    assert.deepStrictEqual(view(manager.find("CloseEndpoint").connection), [2, ...whole])
+  })
+
+  it("ends when the token of the client does, whatever the forwarder says of itself", () => {
+    const { path } = client()
+    const segments = path.segments.map((segment) => ({ ...segment, expiresAt: 100_000 }))
+    const manager = play()
+    manager.offer("nse")
+    manager.send(ask(1, client({ path: { ...path, segments } })))
+    manager.settle("RequestEndpoint")
+    manager.settle("Plumb")
+    assert.strictEqual(manager.find("SaveRecord").record.expiresAt, 85_000)
+  })
+})
+
 /** Up, and about to give its client a VIP. */
 const changing = () => {
   const manager = standing()

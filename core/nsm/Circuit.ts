@@ -10,7 +10,8 @@
  * 2. A request takes the connection as it comes (merging is the client's work), but an endpoint once chosen is kept.
  * 3. The datapath changes only after the endpoint agreed, and stays while the connection is Down.
  * 4. An end always succeeds here: an endpoint that cannot be told finds out by its own expiry.
- * 5. The answer to the client repeats the client's mechanism, id and index.
+ * 5. The answer to the client repeats the client's mechanism, id and index. Its path is that of upstream: client, manager,
+ *    forwarder, endpoint.
  *
  * Source: sdk, `chains/nsmgr` and `common/{begin,timeout,monitor,heal}`; sdk-kernel.
  */
@@ -19,10 +20,9 @@ import * as Machine from "../Machine.ts"
 import type * as CircuitState from "./CircuitState.ts"
 import * as Cross from "./Cross.ts"
 import * as Model from "./Model.ts"
+import * as Outgoing from "./Outgoing.ts"
 import * as Path from "./Path.ts"
 import type * as Registry from "./Registry.ts"
-import * as Select from "./Select.ts"
-import * as Table from "./Table.ts"
 import * as Watching from "./Watching.ts"
 
 type State = CircuitState.State
@@ -30,7 +30,6 @@ type Command = CircuitState.Command
 type Work = CircuitState.Work
 type Ask = CircuitState.Ask
 type Standing = CircuitState.Standing
-type Target = CircuitState.Target
 
 /** The world around the circuit in one step. */
 export interface Surroundings {
@@ -135,7 +134,7 @@ const begin = (state: State, pending: Ask | CircuitState.End, around: Surroundin
 
 /** Asking: finds who may serve the request. */
 const choose = (state: State, ask: Ask, left: boolean, around: Surroundings): Step => {
-  const found = targets(state, ask, left, around)
+  const found = Outgoing.targets(state, ask, left, around)
   if (Result.isFailure(found)) return refuse(state, ask, left, found.failure, around)
   const [target, ...rest] = found.success
   return target === undefined
@@ -144,33 +143,6 @@ const choose = (state: State, ask: Ask, left: boolean, around: Surroundings): St
       message: `no endpoint of network service "${ask.connection.networkService}" fits this client`
     }, around)
     : consult(state, { ask, target, rest, left }, around)
-}
-
-const targets = (
-  { standing }: State,
-  { connection, preferences }: Ask,
-  left: boolean,
-  { registry, turns }: Surroundings
-): Result.Result<ReadonlyArray<Target>, Model.Failure> => {
-  const service = Table.get(registry.services, connection.networkService)
-  if (
-    !Model.isKernel(connection.mechanism) && !(connection.mechanism === undefined && preferences.some(Model.isKernel))
-  ) {
-    return Result.fail({ reason: "Invalid", message: "unsupported mechanism: this manager offers LOCAL/KERNEL only" })
-  }
-  // A connection that stands needs no registry: after a restart the endpoint may register later than the client asks.
-  const wished = connection.endpointName
-  const kept = standing === undefined || left ? undefined : standing.target
-  const known = kept === undefined ? undefined : Table.get(registry.endpoints, kept.name) ?? kept
-  if (known !== undefined && (wished === "" || wished === known.name)) return Result.succeed([target(known)])
-  if (service === undefined || (connection.payload !== "" && connection.payload !== service.payload)) {
-    const what = service === undefined ? "is not registered" : `has payload ${service.payload}`
-    return Result.fail({ reason: "NotFound", message: `network service "${connection.networkService}" ${what}` })
-  }
-  const avoid = standing?.target.name
-  const wish = { labels: connection.labels, pinned: wished, ...(avoid === undefined ? {} : { avoid }) }
-  const turn = Table.get(turns, service.name) ?? 0
-  return Result.succeed(Select.candidates(service, Object.values(registry.endpoints), wish, turn).map(target))
 }
 
 const consult = (
@@ -186,7 +158,7 @@ const consult = (
     endpointName: target.name,
     state: "Up"
   }
-  const sent = Path.last(asked, asked.path.index, now + settings.maxTokenLifetimeMs)
+  const sent = Outgoing.forwarded(asked, settings, now)
   return [
     { ...state, work: { _tag: "Asking", call, ask, sent, target, rest, left } },
     [{
@@ -257,12 +229,13 @@ const plumbed = (state: State, work: Work, around: Surroundings): Step => {
   if (work._tag !== "Plumbing") return Machine.stay(state)
   const { answer, ask, cross, left, target } = work
   const mechanism = ask.connection.mechanism ?? ask.preferences.find(Model.isKernel)
+  const own = Path.toCaller(answer)
   const record: CircuitState.Record = {
-    connection: { ...answer, ...(mechanism === undefined ? {} : { mechanism }), state: "Up" },
+    connection: { ...own, ...(mechanism === undefined ? {} : { mechanism }), state: "Up" },
     target,
     answer,
     cross,
-    expiresAt: Path.deadline(answer, around.settings, around.now)
+    expiresAt: Path.deadline(own, around.settings, around.now)
   }
   // A connection that left its endpoint hears the end of the old one, so it watches anew.
   const old = left ? Watching.cancels(state.standing) : []
@@ -298,7 +271,7 @@ const unplumbable = (state: State, work: Work, failure: Model.Failure, around: S
     const [next, commands] = refuse({ ...state, standing: stood }, ask, left, { reason, message }, around)
     return [next, [save(stood), ...commands]]
   }
-  const made: Standing = { connection: answer, target, answer, cross, expiresAt: around.now }
+  const made: Standing = { connection: Path.toCaller(answer), target, answer, cross, expiresAt: around.now }
   return part(
     state,
     { ...Watching.of(standing), ...made },
@@ -380,8 +353,6 @@ const closeEndpoint = ({ answer, target }: Standing, { call, settings }: Surroun
 
 const withState = (standing: Standing, state: Model.State): Standing =>
   standing.connection.state === state ? standing : { ...standing, connection: { ...standing.connection, state } }
-
-const target = ({ name, url }: Target): Target => ({ name, url })
 
 const only = ({ failure, reply }: Ending): Ending => ({
   ...(failure === undefined ? {} : { failure }),

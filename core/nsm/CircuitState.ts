@@ -25,7 +25,7 @@ export const Record = Schema.Struct({
   /** In the manager's view, with the mechanism of the client. */
   connection: Model.Connection,
   target: Target,
-  /** As sent to and answered by the endpoint, in the manager's view, with the mechanism of the endpoint. */
+  /** As sent to and answered by the endpoint, in the forwarder's view, with the mechanism of the endpoint. */
   answer: Model.Connection,
   cross: Cross.Cross,
   /** What the kernel may hold instead, when a change to another cross connect was begun. */

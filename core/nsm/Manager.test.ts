@@ -77,8 +77,8 @@ describe("nsmgr, absent", () => {
     assert.deepStrictEqual(target, { name: "nse", url: "unix:///nse" })
     assert.deepStrictEqual(preferences, [{ cls: "LOCAL", type: "KERNEL", parameters: {} }])
     assert.isUndefined(connection.mechanism)
-    assert.strictEqual(connection.id, "m1")
-    assert.strictEqual(connection.path.segments[1]?.expiresAt, 600_000)
+    assert.strictEqual(connection.id, "m1-forwarder")
+    assert.deepStrictEqual(connection.path.segments.map(({ expiresAt }) => expiresAt), [600_000, 600_000, 600_000])
     assert.deepStrictEqual(tags(manager.settle("RequestEndpoint")), ["Plumb"])
     assert.deepStrictEqual(manager.ids(), [])
     assert.deepStrictEqual(tags(manager.settle("Plumb")), ["WatchEndpoint", "WatchLink", "SaveRecord", "Reply"])
@@ -87,7 +87,12 @@ describe("nsmgr, absent", () => {
     if (result._tag !== "Succeeded") return
     assert.deepInclude(result.connection, { id: "c", mechanism: kernel, endpointName: "nse", state: "Up" })
     assert.strictEqual(result.connection.path.index, 0)
-    assert.deepStrictEqual(result.connection.path.segments.map(({ name }) => name), ["client", "mgr", "nse"])
+    assert.deepStrictEqual(result.connection.path.segments.map(({ name }) => name), [
+      "client",
+      "mgr",
+      "mgr-forwarder",
+      "nse"
+    ])
     assert.deepInclude(manager.connection(), { id: "m1", state: "Up" })
     assert.strictEqual(manager.connection()?.path.index, 1)
   })
@@ -288,7 +293,7 @@ describe("nsmgr, up", () => {
   it("replaces the connection of a client that lost its path", () => {
     const manager = standing()
     manager.send(ask(2))
-    assert.strictEqual(manager.find("RequestEndpoint").connection.id, "m1")
+    assert.strictEqual(manager.find("RequestEndpoint").connection.id, "m1-forwarder")
     manager.settle("RequestEndpoint")
     manager.settle("Plumb")
     assert.deepStrictEqual(manager.ids(), ["m1"])

@@ -1,4 +1,4 @@
-/** Names of interfaces: at most 15 bytes, without `/`, `:` and white space. */
+/** Names of interfaces, at most 15 bytes, without `/`, `:` and white space; and of hops. */
 
 /** The smallest free `nsm-<n>`, as Meridio's TAPA names them. */
 export const byCounter = (used: ReadonlySet<string>): string => {
@@ -13,3 +13,6 @@ export const byCounter = (used: ReadonlySet<string>): string => {
  */
 export const byService = (networkService: string, random: string): string =>
   `${networkService.slice(0, 10)}-${random}`.replaceAll(/[^!-.0-9;-~]/g, "_").slice(0, 15)
+
+/** The name of the forwarder that is part of a manager: a hop of its own in the path, as peers of upstream expect it. */
+export const forwarder = (manager: string): string => `${manager}-forwarder`

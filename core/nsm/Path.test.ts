@@ -54,6 +54,15 @@ describe("Path", () => {
     assert.deepStrictEqual(ids(enter("m", client("x", ["c", "x"], ["n", "y"], ["e", "z"]))), ["c:x", "m:fresh", "e:z"])
   })
 
+  it("goes on to a hop of its own choice, whose segment keeps its token under the same name only", () => {
+    const there = Path.sign(client("x", ["c", "x"], ["m", "y"], ["e", "z"]), 1, { token: "t", expiresAt: 5 })
+    const same = Path.onward({ name: "m", id: "y2" }, there)
+    assert.deepStrictEqual([same.id, same.path.index, ids(same)], ["y2", 1, ["c:x", "m:y2", "e:z"]])
+    assert.strictEqual(same.path.segments[1]?.token, "t")
+    assert.strictEqual(Path.onward({ name: "n", id: "y" }, there).path.segments[1]?.token, "")
+    assert.deepStrictEqual(Path.toCaller(same).id, "x")
+  })
+
   it("refuses an id that is not the caller's, and an index outside the path", () => {
     const foreign = Path.enter({ name: "m", freshId: "f" }, client("other", ["c", "x"]))
     assert.isTrue(Result.isFailure(foreign) && foreign.failure.includes("\"other\""))

@@ -51,6 +51,17 @@ export const giveBack = (caller: Model.Connection, answer: Model.Connection): Mo
   path: { ...answer.path, index: caller.path.index }
 })
 
+/** The connection as the next hop sees it, which gets this name and id and keeps what its segment says otherwise. */
+export const onward = (
+  next: Pick<Model.PathSegment, "name" | "id">,
+  connection: Model.Connection
+): Model.Connection => {
+  const index = connection.path.index + 1
+  const before = connection.path.segments[index]
+  const own = before?.name === next.name ? { ...before, id: next.id } : segment(next.name, next.id)
+  return at(connection, index, connection.path.segments.toSpliced(index, 1, own))
+}
+
 /** The connection as the hop before sees it. */
 export const toCaller = (connection: Model.Connection): Model.Connection =>
   at(connection, Math.max(0, connection.path.index - 1), connection.path.segments)

@@ -2,6 +2,7 @@
 import { assert } from "@effect/vitest"
 import * as Manager from "../../core/nsm/Manager.ts"
 import * as Model from "../../core/nsm/Model.ts"
+import * as Path from "../../core/nsm/Path.ts"
 
 type Event = Manager.Event
 type Command = Manager.Command
@@ -51,19 +52,11 @@ export const outcomes = (command: Command): ReadonlyArray<Event> => {
 const answer = (command: Extract<Command, { _tag: "RequestEndpoint" }>): Event => ({
   _tag: "EndpointAnswered",
   call: command.call,
-  connection: {
+  connection: Path.giveBack(command.connection, {
     ...command.connection,
     mechanism: command.connection.mechanism ?? Model.kernelMechanism("inode://4/2", "service-abc"),
-    path: {
-      index: 1,
-      segments: [...command.connection.path.segments.slice(0, 2), {
-        name: command.target.name,
-        id: "e",
-        token: "",
-        metrics: {}
-      }]
-    }
-  }
+    path: Path.onward({ name: command.target.name, id: `${command.target.name}-id` }, command.connection).path
+  })
 })
 
 export const service: Model.NetworkService = { name: "service", payload: "ETHERNET", matches: [] }

@@ -46,6 +46,8 @@ export interface Guard {
 export interface Options {
   /** Of its path segment. */
   readonly name: string
+  /** The next hop, if this process is that too: it speaks to itself then, and both show their tokens. */
+  readonly next?: string
   readonly maxTokenLifetimeMs: number
 }
 
@@ -60,28 +62,34 @@ const open: Guard = {
   sees: () => Effect.succeed(() => true)
 }
 
+type Own = Path.Proof & { readonly identity: string }
+
 /** Both sides of one call. */
 interface Meeting {
   readonly peer: Svid.Peer
   /** What the caller said of itself; undefined if nothing usable. */
   readonly theirs: Path.Proof | undefined
-  readonly own: Path.Proof & { readonly identity: string }
+  readonly own: Own
+  /** What this process says of itself to itself. */
+  readonly toSelf: () => Own
   readonly now: number
 }
 
-const guard = ({ maxTokenLifetimeMs, name }: Options, identity: Spiffe.Spiffe["Service"]): Guard => {
+const guard = ({ maxTokenLifetimeMs, name, next }: Options, identity: Spiffe.Spiffe["Service"]): Guard => {
   const meet = (call: Call): Effect.Effect<Meeting, GrpcError.GrpcError> =>
     Effect.gen(function*() {
       const peer = yield* Effect.provideService(Tls.peer(call), Spiffe.Spiffe, identity)
       const svid = yield* Effect.mapError(identity.current, ({ message }) => GrpcError.error("Unavailable", message))
       const now = yield* Clock.currentTimeMillis
       const own = Tokens.make({ svid, peer, now, maxLifetimeMs: maxTokenLifetimeMs })
-      return { peer, theirs: proofIn(call), own: { ...own, identity: svid.id.text }, now }
+      const toSelf = () => Tokens.make({ svid, peer: svid, now, maxLifetimeMs: maxTokenLifetimeMs })
+      const prove = (made: Tokens.Made) => ({ ...made, identity: svid.id.text })
+      return { peer, theirs: proofIn(call), own: prove(own), toSelf: () => prove(toSelf()), now }
     })
 
   const admit = (whole: boolean) => (connection: Model.Connection, call: Call) =>
     Effect.gen(function*() {
-      const { now, own, peer, theirs } = yield* meet(call)
+      const { now, own, peer, theirs, toSelf } = yield* meet(call)
       const entered = Path.enter({ name, freshId: randomUUID() }, connection)
       if (Result.isFailure(entered)) return yield* GrpcError.error("InvalidArgument", entered.failure)
       const { index } = entered.success.path
@@ -90,7 +98,10 @@ const guard = ({ maxTokenLifetimeMs, name }: Options, identity: Spiffe.Spiffe["S
       const tokens = signed.path.segments.map(({ token }) => token)
       const first = whole ? 0 : Math.max(0, index - 1)
       yield* judge(tokens.slice(first), index - first, peer, now)
-      return Path.giveBack(connection, signed)
+      if (next === undefined) return Path.giveBack(connection, signed)
+      const self = toSelf()
+      const onward = Path.onward({ name: next, id: "" }, Path.sign(signed, index, self))
+      return Path.giveBack(connection, Path.sign(onward, index + 1, self))
     })
 
   return {

@@ -130,6 +130,7 @@ describe("nsmgr with SPIFFE identities", () => {
             const connection = yield* nsm.request(wanted)
             assert.deepStrictEqual(claims(connection).map(({ aud, sub }) => [sub, aud]), [
               [idOf("client"), [idOf("nsmgr")]],
+              [idOf("nsmgr"), [idOf("nsmgr")]],
               [idOf("nsmgr"), [idOf("endpoint")]],
               [idOf("endpoint"), [idOf("nsmgr")]]
             ])

@@ -1,6 +1,7 @@
 /** `sluice nsmgr`: the embedded Network Service Mesh of one machine, manager, registry and kernel forwarder in one. */
 import { Effect, Layer, PubSub, type Scope, Stream } from "effect"
 import * as Manager from "../../core/nsm/Manager.ts"
+import * as Naming from "../../core/nsm/Naming.ts"
 import type * as Registry from "../../core/nsm/Registry.ts"
 import type * as GrpcError from "../grpc/Error.ts"
 import * as Health from "../grpc/Health.ts"
@@ -41,7 +42,7 @@ const start = (config: Config) =>
       },
       perform: Interpreter.perform(waiting, yield* Dial.make(maxTokenLifetimeMs))
     })
-    const guard = yield* Guard.make({ name, maxTokenLifetimeMs })
+    const guard = yield* Guard.make({ name, next: Naming.forwarder(name), maxTokenLifetimeMs })
     const monitors = yield* Monitors.make(running, Manager.standing)
     const registry = yield* follow(running)
     const services = [...Service.make({ running, waiting, guard, monitors, registry }), Health.service(health)]
