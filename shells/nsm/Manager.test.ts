@@ -136,10 +136,13 @@ const withVips = (connection: Model.Connection): Model.Connection => ({
   }
 })
 
-/** The namespace without its neighbours, which come and go by themselves. */
+/** The namespace without neighbours and link-local routes, which come and go by themselves. */
 const look = (namespace: string) =>
   Effect.scoped(Effect.flatMap(Netlink.make(namespace), ({ snapshot }) => snapshot)).pipe(
-    Effect.map((seen) => ({ ...seen, neighbours: [] }))
+    Effect.map((seen) => {
+      const routes = seen.routes.filter(({ destination }) => destination !== "fe80::/64")
+      return { ...seen, routes, neighbours: [] }
+    })
   )
 const addresses = (namespace: string, link: string) =>
   Effect.map(

@@ -217,8 +217,11 @@ const enrol = (
   command: Registration.Command,
   send: (event: Registration.Event) => void
 ): Effect.Effect<void> => {
+  // Upstream's registries keep a name for the first identity that uses it, until their policies are switched off.
   const failed = (call: number) => ({ message, reason }: NsmError) =>
-    Effect.logDebug(`The manager does not take the registration: ${message}`).pipe(
+    (reason === "Denied" ? Effect.logWarning : Effect.logDebug)(
+      `The manager does not take the registration: ${message}`
+    ).pipe(
       Effect.andThen(Effect.sync(() => send({ _tag: "CallFailed", call, reason, message })))
     )
   switch (command._tag) {
