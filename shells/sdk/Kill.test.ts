@@ -128,7 +128,7 @@ const until = <E>(what: string, condition: Effect.Effect<boolean, E>) =>
 
 const run = <A, E>(effect: Effect.Effect<A, E, Scope.Scope>) => Effect.scoped(effect)
 
-describe.concurrent("After kill -9", () => {
+describe("After kill -9", () => {
   for (
     const whos of [
       ["manager"],
