@@ -1,7 +1,8 @@
 /** What can be done to a simulated trench, as data: by nature, by its operator, by its applications. */
 import { Schema } from "effect"
 import * as Machine from "../../core/Machine.ts"
-import * as Trench from "./Trench.ts"
+import * as Manifests from "./Manifests.ts"
+import type * as Trench from "./Trench.ts"
 
 const Process = Schema.String
 const Ms = Schema.Natural
@@ -22,9 +23,11 @@ export const Fault = Schema.TaggedUnion({
   /** The application of target n opens or closes stream m. */
   Open: { target: Schema.Natural, stream: Schema.Natural },
   Close: { target: Schema.Natural, stream: Schema.Natural },
-  /** The operator adds or removes a stream with its flow, or a VIP of both families. */
-  SetStream: { stream: Schema.Natural, present: Schema.Boolean },
-  SetVip: { vip: Schema.Natural, present: Schema.Boolean }
+  /** The pod ends in order; another one with another name, namespace and addresses takes its place. */
+  Replace: { process: Process, pauseMs: Ms },
+  /** The operator adds or removes an object, or changes how many targets a stream can have. */
+  Set: { kind: Manifests.Kind, n: Schema.Natural, present: Schema.Boolean },
+  Resize: { stream: Schema.Natural, maxTargets: Schema.Natural }
 })
 export type Fault = typeof Fault.Type
 
@@ -55,7 +58,7 @@ const lastsMs = (fault: Fault): number =>
 
 /** When the last fault is over; a process may take its time to end in order. */
 export const endOf = (schedule: Schedule): number =>
-  Math.max(0, ...schedule.map(({ at, fault }) => at + lastsMs(fault) + (fault._tag === "Restart" ? 30_000 : 0)))
+  Math.max(0, ...schedule.map(({ at, fault }) => at + lastsMs(fault) + ("pauseMs" in fault ? 30_000 : 0)))
 
 /** The latency of messages while nothing slows them down. */
 const usual: readonly [low: number, high: number] = [1, 15]
@@ -69,54 +72,48 @@ export interface Injector {
 export const injector = (): Injector => {
   let latency = usual
   const inject = (trench: Trench.Trench, schedule: Schedule): void => {
-    const { ground, nsp, targets, world } = trench
-    const streams = new Set(nsp.configuration().streams.map((_, n) => n))
-    const vips = new Set([1])
-    const maxTargets = nsp.configuration().streams[0]?.maxTargets ?? 100
-    const configure = (): void =>
-      nsp.configure(Trench.configuration(
-        [...streams].toSorted((a, b) => a - b),
-        [...vips].toSorted((a, b) => a - b).flatMap(Trench.vip),
-        Trench.configuredGateways(trench.gateways.length),
-        maxTargets
-      ))
-    const toggle = (all: Set<number>, n: number, present: boolean): void => {
-      if (present) all.add(n)
-      else all.delete(n)
-      configure()
+    const { current, ground, manifests, nsp, targets, world } = trench
+    const crash = (process: string, downMs: number): void => {
+      if (!world.isAlive(process)) return
+      world.crash(process)
+      world.later(downMs, () => world.start(process))
+    }
+    const restart = (process: string, pauseMs: number): void => {
+      if (world.isAlive(process)) world.stop(process, () => world.later(pauseMs, () => world.start(process)))
+    }
+    const part = (a: string, b: string, forMs: number): void => {
+      ground.network.part(a, b)
+      world.later(forMs, () => ground.network.heal(a, b))
     }
     const act = (fault: Fault): void => {
       switch (fault._tag) {
         case "Crash":
-          if (!world.isAlive(fault.process)) return
-          world.crash(fault.process)
-          return world.later(fault.downMs, () => world.start(fault.process))
+          return crash(current(fault.process), fault.downMs)
         case "Restart":
-          if (!world.isAlive(fault.process)) return
-          return world.stop(
-            fault.process,
-            () => world.later(fault.pauseMs, () => world.start(fault.process))
-          )
+          return restart(current(fault.process), fault.pauseMs)
         case "Part":
-          ground.network.part(fault.a, fault.b)
-          return world.later(fault.forMs, () => ground.network.heal(fault.a, fault.b))
+          return part(current(fault.a), current(fault.b), fault.forMs)
         case "Cut":
-          return ground.network.cut(fault.a, fault.b)
+          return ground.network.cut(current(fault.a), current(fault.b))
         case "Slow":
           latency = [fault.lowMs, fault.highMs]
           return world.later(fault.forMs, () => {
             latency = usual
           })
         case "Jump":
-          return world.jump(fault.process, fault.byMs)
+          return world.jump(current(fault.process), fault.byMs)
         case "Open":
-          return targets[fault.target]?.open(Trench.stream(fault.stream))
+          return targets[fault.target]?.open(Manifests.stream(fault.stream))
         case "Close":
-          return targets[fault.target]?.close(Trench.stream(fault.stream))
-        case "SetStream":
-          return toggle(streams, fault.stream, fault.present)
-        case "SetVip":
-          return toggle(vips, fault.vip, fault.present)
+          return targets[fault.target]?.close(Manifests.stream(fault.stream))
+        case "Replace":
+          return trench.replace(fault.process, fault.pauseMs)
+        case "Set":
+          manifests.set(fault.kind, fault.n, fault.present)
+          return nsp.configure(manifests.configuration())
+        case "Resize":
+          manifests.resize(fault.stream, fault.maxTargets)
+          return nsp.configure(manifests.configuration())
       }
     }
     for (const one of schedule) {

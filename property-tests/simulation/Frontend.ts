@@ -70,6 +70,8 @@ export const make = (ground: Ground, options: Options): FrontendProgram => {
           return life.later(life.draw(10, 50), () => {
             const { call, config } = command
             if (bird === undefined) return send({ _tag: "ConfigureFailed", call, reason: "BIRD is gone" })
+            const message = Gateway.refusal(config)
+            if (message !== undefined) return send({ _tag: "ConfigureRefused", call, message })
             bird.configure(config)
             send({ _tag: "ConfigureSucceeded", call })
           })

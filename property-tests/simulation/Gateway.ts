@@ -11,6 +11,7 @@
 import { BirdConfig, type BirdOutput } from "../../core/frontend/index.ts"
 import { Cidr, Ip, type Kernel } from "../../core/net/index.ts"
 import type { Ground } from "./Ground.ts"
+import * as Manifests from "./Manifests.ts"
 import type { Life, Program } from "./World.ts"
 
 /** Five intervals of 300 ms, as in the manifests of the lab. */
@@ -55,6 +56,8 @@ export const make = (
 
 export interface Session {
   readonly protocol: string
+  /** A static gateway is told nothing: it knows the VIPs by itself. */
+  readonly kind: "BGP" | "Static"
   readonly address: Ip.Ip
   readonly gateway: Gateway | undefined
   /** The life of the gateway with which it is established. */
@@ -113,8 +116,8 @@ export const bird = (
 
   /** What arrives is what is announced then: later news does not come before earlier. */
   const tell = (session: Session): void => {
-    const { address, gateway, peer } = session
-    if (gateway === undefined || peer === undefined) return
+    const { address, gateway, kind, peer } = session
+    if (gateway === undefined || peer === undefined || kind === "Static") return
     const family = Ip.family(address)
     const arrive = (): void => {
       if (session.peer !== peer || !isRunning()) return
@@ -170,13 +173,14 @@ export const bird = (
     configure: (config) => {
       announces = config.announces
       const wanted = neighbours(config.text)
-      const kept = sessions.filter(({ address, protocol }) =>
-        wanted.some((one) => one.address === address && one.protocol === protocol)
+      const kept = sessions.filter(({ address, kind, protocol }) =>
+        wanted.some((one) => one.address === address && one.protocol === protocol && one.kind === kind)
       )
       const fresh = wanted
         .filter(({ protocol }) => !kept.some((one) => one.protocol === protocol))
-        .map(({ address, protocol }): Session => ({
+        .map(({ address, kind, protocol }): Session => ({
           protocol,
+          kind,
           address,
           gateway: gateways.find(({ addresses }) => addresses.includes(address)),
           peer: undefined
@@ -188,14 +192,16 @@ export const bird = (
       for (const session of fresh) life.later(connectMs.delay, () => connect(session))
     },
     rows: () => ({
-      protocols: sessions.map(({ peer, protocol }) => ({
+      protocols: sessions.map(({ kind, peer, protocol }) => ({
         name: protocol,
-        kind: "BGP",
-        state: peer === undefined ? "start" : "up",
-        info: peer === undefined ? "Active" : "Established"
+        kind,
+        state: peer === undefined && kind === "BGP" ? "start" : "up",
+        info: kind === "Static" ? "" : peer === undefined ? "Active" : "Established"
       })),
-      sessions: sessions.flatMap(({ address, peer }) =>
-        peer === undefined ? [] : [{ address, link: pod.link, state: "Up" }]
+      sessions: sessions.flatMap(({ address, kind, peer }) =>
+        peer === undefined && kind === "BGP"
+          ? []
+          : [{ address, link: pod.link, state: peer === undefined ? "Down" : "Up" }]
       )
     }),
     stop: () => {
@@ -207,8 +213,18 @@ export const bird = (
   }
 }
 
-/** The BGP neighbours of a configuration. */
-const neighbours = (text: string): ReadonlyArray<{ readonly protocol: string; readonly address: Ip.Ip }> =>
-  [...text.matchAll(/^protocol bgp '([^']+)' from [^{]*\{[^}]*?^ {2}neighbor (\S+) port/gm)].map((
+/** Why BIRD refuses a configuration, if it does: for the gateway that is bad, at the line of its address. */
+export const refusal = ({ text }: BirdConfig.Config): string | undefined => {
+  const line = text.split("\n").findIndex((one) => one.includes(`neighbor ${Manifests.badGateway.address} `))
+  return line < 0 ? undefined : `/run/bird.conf:${line + 1}:5 syntax error`
+}
+
+/** The gateways of a configuration. */
+const neighbours = (text: string): ReadonlyArray<Pick<Session, "protocol" | "kind" | "address">> => [
+  ...[...text.matchAll(/^protocol bgp '([^']+)' from [^{]*\{[^}]*?^ {2}neighbor (\S+) port/gm)].map((
     [, protocol = "", address = ""]
-  ) => ({ protocol, address: Ip.unsafe(address) }))
+  ) => ({ protocol, kind: "BGP" as const, address: Ip.unsafe(address) })),
+  ...[...text.matchAll(/^protocol static '(NBR-[^']+)' \{\n.*\n {2}route \S+ via ([^%]+)%/gm)].map((
+    [, protocol = "", address = ""]
+  ) => ({ protocol, kind: "Static" as const, address: Ip.unsafe(address) }))
+]

@@ -43,6 +43,7 @@ export const make = () => {
   }
 
   const apply = (netns: string, operation: Kernel.Operation): void => {
+    if (!snapshots.has(netns)) return
     const before = get(netns)
     const after = KernelModel.apply(before, operation)
     if (operation._tag === "DeleteLink" && before.links.some(({ name }) => name === operation.link)) {
@@ -82,8 +83,10 @@ export const make = () => {
     },
     /** Ends the namespace, and with it both ends of its pairs. */
     remove: (netns: string): void => {
-      for (const { name } of get(netns).links) apply(netns, { _tag: "DeleteLink", link: name })
+      for (const { name } of get(netns).links) dropPeer({ netns, link: name })
       snapshots.delete(netns)
+      guards.delete(netns)
+      changed(netns)
     },
     apply,
     applyAll: (netns: string, operations: ReadonlyArray<Kernel.Operation>): void => {

@@ -38,7 +38,7 @@ const hearing = <I, S, E extends Machine.Tagged, C extends Machine.Tagged>(
 /** A VIP comes while some of the trench are cut off from the NSP. */
 const unaware = (kind: "proxy" | "fe"): Schedule => [
   ...[0, 1].map((n) => ({ at: 30_000, fault: { _tag: "Part", a: `${kind}-${n}`, b: "nsp", forMs: 60_000 } as const })),
-  { at: 31_000, fault: { _tag: "SetVip", vip: 3, present: true } }
+  { at: 31_000, fault: { _tag: "Set", kind: "vip", n: 3, present: true } }
 ]
 
 const unguarded = (ruleset: Model.Ruleset): Model.Ruleset => {

@@ -95,7 +95,10 @@ export const program = (ground: Ground): Program => {
             const stop = kernels.follow(client.netns, () => {
               if (kernels.get(client.netns).links.some((link) => link.alias === alias)) return
               stop()
-              life.later(100, () => send({ _tag: "LinkLost", call: command.call, clientGone: false }))
+              life.later(100, () => {
+                const clientGone = !kernels.exists(client.netns)
+                send({ _tag: "LinkLost", call: command.call, clientGone })
+              })
             })
             return stop
           }

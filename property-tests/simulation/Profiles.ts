@@ -1,6 +1,7 @@
 /** The kinds of life that a trench is put through: each with its size and its mix of faults, drawn from the seed. */
 import * as Seed from "../../core/Seed.ts"
 import type { Fault, Schedule } from "./Fault.ts"
+import type * as Manifests from "./Manifests.ts"
 import type { Size } from "./Trench.ts"
 
 export interface Profile {
@@ -65,6 +66,52 @@ const application = (draw: Draw, size: Size): Fault => ({
   stream: draw(0, size.streams - 1)
 })
 
+const replaceable = (draw: Draw, size: Size): string => {
+  const kind = draw(0, 3)
+  if (kind === 0) return `proxy-${draw(0, size.nodes - 1)}`
+  return kind === 1 ? `fe-${draw(0, size.frontends - 1)}` : `target-${draw(0, size.targets - 1)}`
+}
+
+/**
+ * A change of the configuration; what is taken away may come back. The conduit stays: Meridio's operator ends its pods
+ * with it, and this one has no hands.
+ */
+const operator = (draw: Draw, size: Size): Fault => {
+  const [which, present] = [draw(0, 12), draw(0, 2) > 0]
+  const set = (kind: Manifests.Kind, n: number, isThere = present): Fault => ({
+    _tag: "Set",
+    kind,
+    n,
+    present: isThere
+  })
+  switch (which) {
+    case 0:
+    case 1:
+      return set("stream", draw(1, size.streams))
+    case 2:
+    case 3:
+      return set("vip", draw(2, 4))
+    case 4:
+      return set("attracted", draw(1, 3))
+    case 5:
+      return set("flow", draw(0, size.streams - 1))
+    case 6:
+      return set("second-flow", draw(0, size.streams - 1))
+    case 7:
+      return set("gateway", draw(0, size.gateways - 1))
+    case 8:
+      return set("static", 0)
+    case 9:
+      return set("bad", 0)
+    case 10:
+      return set("attractor", 0)
+    case 11:
+      return set("port-nat", 0)
+    default:
+      return { _tag: "Resize", stream: draw(0, size.streams - 1), maxTargets: draw(1, 12) }
+  }
+}
+
 export const profiles = {
   calm: {
     summary: "nothing happens but applications that open and close streams",
@@ -72,13 +119,15 @@ export const profiles = {
     schedule: (draw, size) => spread(draw, draw(0, 6), 60_000, () => application(draw, size))
   },
   upgrade: {
-    summary: "every process is restarted in order, one after another",
+    summary: "every process is restarted, or its pod replaced, one after another",
     size: small,
     schedule: (draw, size) => {
       let at = quietMs
       return processes(size).map((process) => {
         at += draw(2_000, 12_000)
-        return { at, fault: { _tag: "Restart", process, pauseMs: draw(200, 5_000) } as const }
+        const pauseMs = draw(200, 5_000)
+        const _tag = /^(target|proxy|fe)-/.test(process) && draw(0, 1) === 0 ? "Replace" : "Restart"
+        return { at, fault: { _tag, process, pauseMs } as const }
       })
     }
   },
@@ -106,15 +155,10 @@ export const profiles = {
       }))
   },
   churn: {
-    summary: "streams and VIPs are added and removed while applications open and close",
+    summary: "objects of the configuration come, go and change while applications open and close",
     size: small,
     schedule: (draw, size) =>
-      spread(draw, draw(6, 20), 120_000, () => {
-        const kind = draw(0, 3)
-        if (kind === 0) return { _tag: "SetStream", stream: draw(1, size.streams), present: draw(0, 2) > 0 }
-        if (kind === 1) return { _tag: "SetVip", vip: draw(2, 4), present: draw(0, 2) > 0 }
-        return application(draw, size)
-      })
+      spread(draw, draw(6, 24), 120_000, () => draw(0, 2) === 0 ? application(draw, size) : operator(draw, size))
   },
   storm: {
     summary: "everything at once: crashes, partitions, churn and leaps of the clock",
@@ -123,19 +167,21 @@ export const profiles = {
       spread(draw, draw(6, 24), 150_000, () => {
         const [a, b] = channel(draw, size)
         const process = pick(draw, processes(size))
-        switch (draw(0, 6)) {
+        switch (draw(0, 7)) {
           case 0:
             return { _tag: "Part", a, b, forMs: draw(500, 80_000) }
           case 1:
             return { _tag: "Cut", a, b }
           case 2:
-            return { _tag: "SetVip", vip: draw(2, 3), present: draw(0, 2) > 0 }
+            return operator(draw, size)
           case 3:
             return { _tag: "Jump", process, byMs: draw(-20_000, 20_000) }
           case 4:
             return { _tag: "Restart", process, pauseMs: draw(200, 5_000) }
           case 5:
             return application(draw, size)
+          case 6:
+            return { _tag: "Replace", process: replaceable(draw, size), pauseMs: draw(200, 20_000) }
           default:
             return { _tag: "Crash", process, downMs: draw(100, 30_000) }
         }

@@ -7,8 +7,10 @@ import type * as Config from "../../core/config/Model.ts"
 import * as Target from "../../core/config/Target.ts"
 import { LoadBalancer, type Model } from "../../core/loadbalancer/index.ts"
 import { Cidr, Ip } from "../../core/net/index.ts"
+import * as Manifests from "./Manifests.ts"
 import * as Oracle from "./Oracle.ts"
-import * as Trench from "./Trench.ts"
+import type * as Tapa from "./Tapa.ts"
+import type * as Trench from "./Trench.ts"
 
 /** Every property and why it matters. */
 export const reasons = {
@@ -156,34 +158,64 @@ const noLeak = (trench: Trench.Trench, turn: number): void => {
 /** What must be so when the faults are over. */
 export const settled = (trench: Trench.Trench): void => {
   const report = violate(trench)
-  const configuration = trench.nsp.configuration()
-  const isConfigured = (key: Config.StreamKey): boolean =>
-    configuration.streams.some(({ stream }) => stream === key.stream)
-  for (const target of trench.targets) {
-    const statuses = target.statuses()
-    for (const wish of target.wished()) {
-      const status = statuses.find(({ at }) => at.stream === wish.stream)?.status ?? "absent"
-      const expected = isConfigured(wish) ? "Open" : "Undefined"
-      if (status !== expected) report("open-again", `${wish.stream} of ${target.name} is ${status}, not ${expected}`)
-    }
-  }
+  const { streams } = trench.nsp.configuration()
+  const isFull = streams.some((stream) => wishers(trench, stream).length > stream.maxTargets)
+  openAgain(trench, report)
   const open = trench.targets.flatMap((target) =>
     target.statuses().filter(({ status }) => status === "Open").map(({ at }) => `${target.name} ${at.stream}`)
   )
   const registered = trench.nsp.targets({ kind: "default", status: "enabled" })
-  if (
-    registered.length !== open.length || trench.nsp.targets({ kind: "default", status: "any" }).length !== open.length
-  ) {
-    report("registry-true", `${registered.length} targets are registered, ${open.length} streams are open`)
+  // Those that wait for a place in a full stream come and go disabled.
+  const others = isFull ? 0 : trench.nsp.targets({ kind: "default", status: "disabled" }).length
+  if (registered.length !== open.length || others > 0) {
+    report(
+      "registry-true",
+      `${registered.length} targets are registered and ${others} disabled, ${open.length} streams are open`
+    )
   }
   if (open.length > 0) announcedAgain(trench, report)
   reachable(trench, registered, report)
   watchersKnow(trench, registered, report)
 }
 
+const wishers = ({ targets }: Trench.Trench, { stream }: Config.StreamKey): ReadonlyArray<Tapa.Tapa> =>
+  targets.filter((target) => target.wished().some((wish) => wish.stream === stream))
+
+const statusOf = ({ statuses }: Tapa.Tapa, stream: string): string =>
+  statuses().find(({ at }) => at.stream === stream)?.status ?? "absent"
+
+/** Of a stream that more want than it can have, as many as it can have. */
+const openAgain = (trench: Trench.Trench, report: Violate): void => {
+  const { streams } = trench.nsp.configuration()
+  for (const stream of streams) {
+    const all = wishers(trench, stream)
+    const open = all.filter((target) => statusOf(target, stream.stream) === "Open").length
+    if (open === Math.min(all.length, stream.maxTargets)) continue
+    const states = all.map((target) => `${target.name} ${statusOf(target, stream.stream)}`)
+    report("open-again", `${open} of at most ${stream.maxTargets} have ${stream.stream} open: ${states.join()}`)
+  }
+  for (const target of trench.targets) {
+    for (const { stream } of target.wished()) {
+      if (streams.some((one) => one.stream === stream)) continue
+      const status = statusOf(target, stream)
+      if (status !== "Undefined") report("open-again", `${stream} of ${target.name} is ${status}, not Undefined`)
+    }
+  }
+}
+
+/** The gateways that frontends can have; all of them are there when the faults are over. */
+const usable = ({ nsp }: Trench.Trench): ReadonlyArray<Config.Gateway> =>
+  (nsp.configuration().attractors[0]?.gateways ?? []).filter(({ name }) => name !== Manifests.badGateway.name)
+
+const attracted = ({ nsp }: Trench.Trench): ReadonlyArray<Cidr.Cidr> =>
+  (nsp.configuration().attractors[0]?.vips ?? []).map(({ address }) => address)
+
 const announcedAgain = (trench: Trench.Trench, report: Violate): void => {
-  const wanted = trench.nsp.configuration().vips.map(({ address }) => address).toSorted()
   for (const gateway of trench.gateways) {
+    const families = usable(trench)
+      .filter(({ _tag, address }) => _tag === "Bgp" && gateway.addresses.includes(address))
+      .map(({ address }) => Ip.family(address))
+    const wanted = attracted(trench).filter((vip) => families.includes(Cidr.family(vip))).toSorted()
     for (const { name } of trench.frontends) {
       const heard = [...gateway.announced().get(name) ?? []].toSorted()
       if (!Equal.equals(heard, wanted)) {
@@ -199,18 +231,18 @@ const reachable = (
   report: Violate
 ): void => {
   const { flows } = trench.nsp.configuration()
+  const [vips, gateways] = [attracted(trench), usable(trench)]
+  const isServed = (vip: Cidr.Cidr): boolean =>
+    vips.includes(vip) && gateways.some(({ address }) => Ip.family(address) === Cidr.family(vip))
   for (const target of registered) {
-    const flow = flows.find(({ stream }) => stream.stream === target.stream?.stream)
     const identifier = Target.identifier(target)
-    if (flow === undefined || identifier === undefined) continue
-    for (const { address } of flow.vips) {
-      for (const balancer of trench.loadBalancers) {
-        const dead = roundTrip(trench, balancer, target, flow, identifier, Cidr.ip(address))
-        if (dead !== undefined) {
-          report(
-            "reachable",
-            `${address} of ${flow.stream.stream} over ${balancer.name} to ${target.ips.join()}: ${dead}`
-          )
+    if (identifier === undefined) continue
+    for (const flow of flows.filter(({ stream }) => stream.stream === target.stream?.stream)) {
+      for (const address of flow.vips.map(({ address }) => address).filter(isServed)) {
+        for (const balancer of trench.loadBalancers) {
+          const dead = roundTrip(trench, balancer, target, flow, identifier, Cidr.ip(address))
+          if (dead === undefined) continue
+          report("reachable", `${address} of ${flow.name} over ${balancer.name} to ${target.ips.join()}: ${dead}`)
         }
       }
     }
@@ -236,7 +268,7 @@ const roundTrip = (
   const packet = {
     source,
     destination: vip,
-    protocol: "tcp" as const,
+    protocol: flow.protocols.includes("udp") ? "udp" as const : "tcp" as const,
     sourcePort: 40_000,
     destinationPort: flow.destinationPorts[0]?.from ?? 0
   }
@@ -268,12 +300,14 @@ const watchersKnow = (
   registered: ReadonlyArray<Target.Target>,
   report: Violate
 ): void => {
-  const { flows, streams, vips } = trench.nsp.configuration()
+  const { conduits, flows, streams, vips } = trench.nsp.configuration()
+  const portNats = conduits[0]?.portNats ?? []
   const addresses = vips.map(({ address }) => address)
-  for (const { name, state } of trench.loadBalancers) {
+  for (const { name, rules, state } of trench.loadBalancers) {
     const lists = state()?.lists
     const knows = Equal.equals(lists?.vips, vips) && Equal.equals(lists?.streams, streams)
-      && Equal.equals(lists?.flows, flows) && count(lists?.targets) === registered.length
+      && Equal.equals(lists?.flows, flows) && Equal.equals(lists?.portNats, portNats)
+      && Equal.equals(rules()?.portNats, portNats) && count(lists?.targets) === registered.length
     if (!knows) {
       report("watchers-know", `${name}: ${count(lists?.targets)} targets of ${registered.length}, or older lists`)
     }
@@ -283,7 +317,14 @@ const watchersKnow = (
   }
   for (const { name, state } of trench.frontends) {
     const known = state()?.attractor?.vips ?? []
-    if (!Equal.equals([...known].toSorted(), addresses.toSorted())) report("watchers-know", `${name} knows other VIPs`)
+    if (!Equal.equals([...known].toSorted(), attracted(trench).toSorted())) {
+      report("watchers-know", `${name} knows other VIPs`)
+    }
+  }
+  for (const { name, statuses, watched } of trench.targets) {
+    if (!Equal.equals(watched(), statuses())) {
+      report("watchers-know", `the application of ${name} heard ${watched().map(({ status }) => status).join()}`)
+    }
   }
 }
 

@@ -3,6 +3,7 @@ import type * as Config from "../../core/config/Model.ts"
 import type * as Target from "../../core/config/Target.ts"
 import type * as Cidr from "../../core/net/Cidr.ts"
 import { Configuration } from "../../core/nsp/index.ts"
+import * as Same from "../../core/Same.ts"
 import { Ambassador, type Model } from "../../core/tapa/index.ts"
 import * as Actor from "./Actor.ts"
 import type * as Api from "./Api.ts"
@@ -25,6 +26,8 @@ export interface Tapa extends Program {
   /** The streams that the application wants. */
   readonly wished: () => ReadonlyArray<Config.StreamKey>
   readonly statuses: () => ReadonlyArray<Model.StreamStatus>
+  /** What the application heard last by its watch, which it opens again with each life of the ambassador. */
+  readonly watched: () => ReadonlyArray<Model.StreamStatus>
   readonly state: () => Ambassador.State | undefined
 }
 
@@ -34,10 +37,14 @@ type Send = (event: Event) => void
 
 /** How soon the application asks again. */
 const askAgainMs = 1_000
+/** How long news take to the application on the same machine. */
+const watchMs = 2
+const everything = { trench: "", conduit: "", stream: "" }
 
 export const make = (ground: Ground, options: Options): Tapa => {
   const { machines, observe, world } = ground
   const wishes = new Map<string, Config.StreamKey>()
+  let watched: ReadonlyArray<Model.StreamStatus> = []
   let actor: Actor.Actor<Ambassador.State, Event> | undefined
   let ask: ((tag: "OpenRequested" | "CloseRequested", stream: Config.StreamKey) => void) | undefined
   const isAlive = (): boolean => world.isAlive(options.name)
@@ -80,6 +87,18 @@ export const make = (ground: Ground, options: Options): Tapa => {
       running.follow((state) => Ambassador.isStopped(state) && life.later(0, done))
       running.send({ _tag: "ShutdownRequested" })
     }
+    life.later(askAgainMs, () => {
+      let told = watched
+      running.follow((state) => {
+        const next = Ambassador.statuses(state, everything)
+        if (Same.equals(next, told)) return
+        told = next
+        life.later(watchMs, () => {
+          watched = next
+        })
+      })
+      watched = told = Ambassador.statuses(running.current(), everything)
+    })
     life.later(askAgainMs, () => wishes.forEach((stream) => ask?.("OpenRequested", stream)))
   }
 
@@ -99,7 +118,8 @@ export const make = (ground: Ground, options: Options): Tapa => {
     statuses: () =>
       actor === undefined || !isAlive()
         ? []
-        : Ambassador.statuses(actor.current(), { trench: "", conduit: "", stream: "" }),
+        : Ambassador.statuses(actor.current(), everything),
+    watched: () => isAlive() ? watched : [],
     state: () => isAlive() ? actor?.current() : undefined
   }
 }

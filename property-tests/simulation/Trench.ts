@@ -1,5 +1,4 @@
 /** A whole trench in a simulated world: which processes there are, how they are laid out, and what they are configured for. */
-import type * as Config from "../../core/config/Model.ts"
 import type { Model } from "../../core/loadbalancer/index.ts"
 import { Cidr, Ip, type Kernel } from "../../core/net/index.ts"
 import type * as Seed from "../../core/Seed.ts"
@@ -10,6 +9,7 @@ import { type Ground, type Machines, machines } from "./Ground.ts"
 import * as Ipam from "./Ipam.ts"
 import * as Kernels from "./Kernels.ts"
 import * as LoadBalancer from "./LoadBalancer.ts"
+import * as Manifests from "./Manifests.ts"
 import * as Network from "./Network.ts"
 import * as Nsm from "./Nsm.ts"
 import * as Nsp from "./Nsp.ts"
@@ -42,10 +42,8 @@ export interface Options {
   readonly onRules?: (name: string, before: Model.Ruleset | undefined, after: Model.Ruleset) => void
 }
 
-export const trench = "t"
-export const conduit = "c"
+const { attractor, conduit, trench } = Manifests
 const namespace = "red"
-const attractor = "a"
 const external = "ext"
 
 export interface Trench {
@@ -57,63 +55,16 @@ export interface Trench {
   readonly frontends: ReadonlyArray<Frontend.FrontendProgram>
   readonly loadBalancers: ReadonlyArray<LoadBalancer.LoadBalancerProgram>
   readonly targets: ReadonlyArray<Tapa.Tapa>
+  /** Those with BGP, then the static one. */
   readonly gateways: ReadonlyArray<Gateway.Gateway>
+  readonly manifests: Manifests.Manifests
+  /** The process that has the place of the one that had this name at first. */
+  readonly current: (name: string) => string
+  /** Ends the pod of a target, a proxy or a frontend in order; after a pause another one takes its place. */
+  readonly replace: (name: string, pauseMs: number) => void
   /** Starts everything; applications open their streams. */
   readonly start: () => void
 }
-
-export const stream = (n: number): Config.StreamKey => ({ trench, conduit, stream: `s${n}` })
-
-export const vip = (n: number): ReadonlyArray<Config.Vip> => [
-  { name: `v4-${n}`, address: Cidr.unsafe(`20.0.0.${n}/32`) },
-  { name: `v6-${n}`, address: Cidr.unsafe(`2000::${n.toString(16)}/128`) }
-]
-
-/** The flow of stream n: TCP to port 4000 + n of the VIPs. */
-export const flow = (n: number, vips: ReadonlyArray<Config.Vip>): Config.Flow => ({
-  name: `f${n}`,
-  stream: stream(n),
-  vips,
-  sourceSubnets: [],
-  sourcePorts: [],
-  destinationPorts: [{ from: portOf(n), to: portOf(n) }],
-  protocols: ["tcp"],
-  byteMatches: [],
-  priority: 1
-})
-
-export const portOf = (stream: number): number => 4_000 + stream
-
-/** The configuration of a trench with these streams and VIPs. */
-export const configuration = (
-  streams: ReadonlyArray<number>,
-  vips: ReadonlyArray<Config.Vip>,
-  gateways: ReadonlyArray<Config.Gateway>,
-  maxTargets: number
-): Config.Configuration => ({
-  trench,
-  conduits: [{ trench, conduit, portNats: [] }],
-  streams: streams.map((n) => ({ ...stream(n), maxTargets })),
-  flows: streams.map((n) => flow(n, vips)),
-  vips,
-  attractors: [{ name: attractor, vips, gateways }],
-  gateways
-})
-
-const gatewayAddresses = (n: number): ReadonlyArray<Ip.Ip> => [
-  Ip.unsafe(`169.254.100.${150 + n}`),
-  Ip.unsafe(`100:100::${(150 + n).toString(16)}`)
-]
-
-export const configuredGateways = (count: number): ReadonlyArray<Config.Gateway> =>
-  Array.from({ length: count }, (_, n) => gatewayAddresses(n)).flatMap((addresses, n) =>
-    addresses.map((address): Config.Gateway => ({
-      _tag: "Bgp",
-      name: `gateway-${n}-${Ip.family(address)}`,
-      address,
-      bfd: { minTxMs: 300, minRxMs: 300, multiplier: 5 }
-    }))
-  )
 
 export const make = (options: Options): Trench => {
   const { size } = options
@@ -125,14 +76,11 @@ export const make = (options: Options): Trench => {
   const netns = pods(kernels)
 
   const gateways = Array.from(
-    { length: size.gateways },
-    (_, n) => Gateway.make(ground, { name: `gateway-${n}`, addresses: gatewayAddresses(n) })
+    { length: size.gateways + 1 },
+    (_, n) => Gateway.make(ground, { name: `gateway-${n}`, addresses: Manifests.gatewayAddresses(n) })
   )
-  const streams = Array.from({ length: size.streams }, (_, n) => n)
-  const nsp = Nsp.make(
-    ground,
-    configuration(streams, vip(1), configuredGateways(size.gateways), size.maxTargets)
-  )
+  const manifests = Manifests.make(size)
+  const nsp = Nsp.make(ground, manifests.configuration())
   const ipam = Ipam.make(ground, {
     trench,
     pools: [
@@ -141,23 +89,21 @@ export const make = (options: Options): Trench => {
     ]
   })
   const place = { namespace, trench, conduit }
-  const proxies = Array.from(
-    { length: size.nodes },
-    (_, n) => Proxy.make(ground, { ...place, name: `proxy-${n}`, node: `node-${n}`, netns: netns() })
-  )
-  const pairs = Array.from({ length: size.frontends }, (_, n) => {
+  const proxyOf = (n: number, name: string) => Proxy.make(ground, { ...place, name, node: `node-${n}`, netns: netns() })
+  const pairOf = (n: number, name: string) => {
     const own = netns()
+    const hostname = name.replace("fe-", "fe-pod-")
     connectOutside(kernels, own, n)
     const loadBalancer = LoadBalancer.make(ground, {
       ...place,
-      name: `lb-${n}`,
-      hostname: `fe-pod-${n}`,
+      name: name.replace("fe-", "lb-"),
+      hostname,
       netns: own,
-      onRules: (before, after) => options.onRules?.(`lb-${n}`, before, after)
+      onRules: (before, after) => options.onRules?.(name.replace("fe-", "lb-"), before, after)
     })
     const frontend = Frontend.make(ground, {
-      name: `fe-${n}`,
-      hostname: `fe-pod-${n}`,
+      name,
+      hostname,
       trench,
       attractor,
       netns: own,
@@ -165,16 +111,61 @@ export const make = (options: Options): Trench => {
       loadBalancer: loadBalancer.name,
       gateways
     })
-    return { frontend, loadBalancer }
-  })
-  const targets = Array.from(
-    { length: size.targets },
-    (_, n) => Tapa.make(ground, { name: `target-${n}`, node: `node-${n % size.nodes}`, namespace, netns: netns() })
-  )
-  const frontends = pairs.map(({ frontend }) => frontend)
-  const loadBalancers = pairs.map(({ loadBalancer }) => loadBalancer)
+    return [frontend, loadBalancer] as const
+  }
+  const targetOf = (n: number, name: string) =>
+    Tapa.make(ground, { name, node: `node-${n % size.nodes}`, namespace, netns: netns() })
+  const proxies = many(size.nodes, (n) => proxyOf(n, `proxy-${n}`))
+  const pairs = many(size.frontends, (n) => pairOf(n, `fe-${n}`))
+  const targets = many(size.targets, (n) => targetOf(n, `target-${n}`))
+  const frontends = pairs.map(([frontend]) => frontend)
+  const loadBalancers = pairs.map(([, loadBalancer]) => loadBalancer)
   const programs = [nsp, ipam, Nsm.program(ground), ...gateways, ...proxies, ...loadBalancers, ...frontends, ...targets]
   programs.forEach(world.add)
+
+  const heirs = new Map<string, string>()
+  const current = (name: string): string => heirs.get(name) ?? name
+  const begin = <P extends World.Program>(slot: string, program: P): P => {
+    heirs.set(slot, program.name)
+    world.add(program)
+    world.start(program.name)
+    return program
+  }
+  const succeed = (kind: string, n: number, heir: string): void => {
+    switch (kind) {
+      case "proxy":
+        proxies[n] = begin(`proxy-${n}`, proxyOf(n, heir))
+        return
+      case "fe": {
+        const [frontend, loadBalancer] = pairOf(n, heir)
+        loadBalancers[n] = begin(`lb-${n}`, loadBalancer)
+        frontends[n] = begin(`fe-${n}`, frontend)
+        return
+      }
+      default: {
+        const wishes = targets[n]?.wished() ?? []
+        const target = begin(`target-${n}`, targetOf(n, heir))
+        targets[n] = target
+        wishes.forEach(target.open)
+      }
+    }
+  }
+  const replace = (slot: string, pauseMs: number): void => {
+    const [kind = "", digits = ""] = slot.split("-")
+    const own = [...proxies, ...frontends, ...targets].find(({ name }) => name === current(slot))
+    if (own === undefined || !world.isAlive(own.name)) return
+    const pod = kind === "fe" ? [own.name, current(`lb-${digits}`)] : [own.name]
+    let left = pod.length
+    for (const name of pod) {
+      world.stop(name, () => {
+        world.remove(name)
+        if (--left > 0) return
+        kernels.remove(own.netns)
+        const generation = Number(own.name.split(".")[1] ?? 0) + 1
+        world.later(pauseMs, () => succeed(kind, Number(digits), `${slot}.${generation}`))
+      })
+    }
+  }
 
   return {
     ground,
@@ -186,15 +177,20 @@ export const make = (options: Options): Trench => {
     loadBalancers,
     targets,
     gateways,
+    manifests,
+    current,
+    replace,
     start: () => {
       for (const { name } of programs) {
         world.journal?.resume(undefined)
         world.start(name)
       }
-      for (const [n, target] of targets.entries()) target.open(stream(n % size.streams))
+      for (const [n, target] of targets.entries()) target.open(Manifests.stream(n % size.streams))
     }
   }
 }
+
+const many = <A>(count: number, make: (n: number) => A): Array<A> => Array.from({ length: count }, (_, n) => make(n))
 
 /** Makes the namespaces of pods, each with an interface in the cluster's own network. */
 const pods = (kernels: Kernels.Kernels) => {

@@ -132,6 +132,11 @@ export const make = ({ seed, trace }: Options) => {
     isAlive: (name: string): boolean => processes.get(name)?.life !== undefined,
     start,
     crash,
+    /** Ends it for good. */
+    remove: (name: string): void => {
+      crash(name)
+      processes.delete(name)
+    },
     /** Ends a process in order, or by force after a while. */
     stop: (name: string, done: () => void): void => {
       const life = processes.get(name)?.life

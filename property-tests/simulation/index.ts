@@ -2,6 +2,7 @@
 export * as Coverage from "./Coverage.ts"
 export * as Fault from "./Fault.ts"
 export * as Journal from "./Journal.ts"
+export * as Manifests from "./Manifests.ts"
 export * as Oracle from "./Oracle.ts"
 export * as Profiles from "./Profiles.ts"
 export * as Properties from "./Properties.ts"
