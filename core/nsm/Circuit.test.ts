@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { ask, client, close, play, standing, tags } from "../../property-tests/nsm/Scenario.ts"
+import { ask, client, close, kernel, play, standing, tags } from "../../property-tests/nsm/Scenario.ts"
 import * as Cidr from "../net/Cidr.ts"
 import type * as Cross from "./Cross.ts"
 import * as Model from "./Model.ts"
@@ -11,6 +11,14 @@ const view = ({ id, path }: Model.Connection): ReadonlyArray<string | number> =>
   assert.strictEqual(path.segments[path.index]?.id, id, "the id is that of the hop whose view it is")
   return [path.index, ...path.segments.map(({ id, name }) => `${name}:${id}`)]
 }
+const request = {
+  _tag: "RequestRequested",
+  reply: 1,
+  freshId: "m1",
+  connection: client(),
+  preferences: [kernel]
+} as const
+
 /** What the client was answered. */
 const answer = (manager: ReturnType<typeof play>): Model.Connection => {
   const { result } = manager.find("Reply")
@@ -69,6 +77,42 @@ describe("The path of upstream: client, manager, forwarder, endpoint", () => {
     manager.settle("RequestEndpoint")
     manager.settle("Plumb")
     assert.strictEqual(manager.find("SaveRecord").record.expiresAt, 85_000)
+  })
+})
+
+describe("The time of a caller", () => {
+  it("is shared by the endpoints that can be asked, and what one leaves is for the next", () => {
+    const manager = play()
+    manager.offer("a", "b", "c")
+    manager.send({ ...request, deadline: 9_000 }, 0)
+    assert.strictEqual(manager.find("RequestEndpoint").timeoutMs, 3_000)
+    manager.settle("RequestEndpoint", 1, 1_000)
+    assert.strictEqual(manager.find("RequestEndpoint").timeoutMs, 4_000)
+    manager.settle("RequestEndpoint", 1, 5_000)
+    assert.strictEqual(manager.find("RequestEndpoint").timeoutMs, 4_000)
+  })
+
+  it("is a request timeout at most, whatever the caller says", () => {
+    for (const deadline of [undefined, 1_000_000]) {
+      const manager = play()
+      manager.offer("a")
+      manager.send({ ...request, ...(deadline === undefined ? {} : { deadline }) })
+      assert.strictEqual(manager.find("RequestEndpoint").timeoutMs, 15_000)
+    }
+  })
+
+  it("ends the search when it is over: nobody hears the answer", () => {
+    const manager = play()
+    manager.offer("a", "b")
+    manager.send({ ...request, deadline: 2_000 })
+    assert.deepStrictEqual(tags(manager.settle("RequestEndpoint", 1, 2_000)), ["Reply"])
+    assert.deepInclude(manager.find("Reply").result, { _tag: "Failed", reason: "Timeout" })
+  })
+
+  it("is not used up by an old endpoint that does not answer the close of a reselect", () => {
+    const manager = standing()
+    manager.send({ ...request, connection: client({ state: "ReselectRequested" }), deadline: 8_000 })
+    assert.strictEqual(manager.find("CloseEndpoint").timeoutMs, 2_000)
   })
 })
 

@@ -120,7 +120,7 @@ const begin = (state: State, pending: Ask | CircuitState.End, around: Surroundin
     return standing !== undefined && pending.connection.state === "ReselectRequested"
       ? [
         { ...state, work: { _tag: "Leaving", call: around.call, ask: pending } },
-        [closeEndpoint(standing, around)]
+        [closeEndpoint(standing, around, Outgoing.share(pending, 4, around.now))]
       ]
       : choose(state, pending, false, around)
   }
@@ -148,8 +148,18 @@ const choose = (state: State, ask: Ask, left: boolean, around: Surroundings): St
 const consult = (
   state: State,
   { ask, left, rest, target }: Pick<Extract<Work, { _tag: "Asking" }>, "ask" | "target" | "rest" | "left">,
-  { call, now, settings }: Surroundings
+  around: Surroundings
 ): Step => {
+  const { call, now, settings } = around
+  if (ask.deadline <= now) {
+    return refuse(
+      state,
+      ask,
+      left,
+      { reason: "Timeout", message: "no endpoint answered in the time of the caller" },
+      around
+    )
+  }
   const { mechanism: _, ...connection } = ask.connection
   const stored = state.standing?.target.name === target.name && !left ? state.standing.answer.mechanism : undefined
   const asked: Model.Connection = {
@@ -167,7 +177,7 @@ const consult = (
       target,
       connection: sent,
       preferences: [Model.kernelMechanism("")],
-      timeoutMs: settings.requestTimeoutMs
+      timeoutMs: Outgoing.share(ask, rest.length + 1, now)
     }]
   ]
 }
@@ -343,13 +353,11 @@ const save = ({ answer, connection, cross, expiresAt, target }: Standing, changi
   record: { connection, target, answer, cross, expiresAt, ...(changing === undefined ? {} : { changing }) }
 })
 
-const closeEndpoint = ({ answer, target }: Standing, { call, settings }: Surroundings): Command => ({
-  _tag: "CloseEndpoint",
-  call,
-  target,
-  connection: answer,
-  timeoutMs: settings.requestTimeoutMs
-})
+const closeEndpoint = (
+  { answer, target }: Standing,
+  { call, settings }: Surroundings,
+  timeoutMs = settings.requestTimeoutMs
+): Command => ({ _tag: "CloseEndpoint", call, target, connection: answer, timeoutMs })
 
 const withState = (standing: Standing, state: Model.State): Standing =>
   standing.connection.state === state ? standing : { ...standing, connection: { ...standing.connection, state } }

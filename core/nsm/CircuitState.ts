@@ -47,7 +47,9 @@ export type Standing = typeof Standing.Type
 export const Ask = Schema.TaggedStruct("Ask", {
   reply: Schema.Natural,
   connection: Model.Connection,
-  preferences: Schema.Array(Model.Mechanism)
+  preferences: Schema.Array(Model.Mechanism),
+  /** When the caller has given up. */
+  deadline: Millis
 })
 export type Ask = typeof Ask.Type
 

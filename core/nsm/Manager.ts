@@ -51,7 +51,9 @@ export const Event = Schema.TaggedUnion({
     reply: Schema.Natural,
     freshId: Schema.String,
     connection: Model.Connection,
-    preferences: Schema.Array(Model.Mechanism)
+    preferences: Schema.Array(Model.Mechanism),
+    /** Of the caller; a request timeout from now if it is later or absent. */
+    deadline: Schema.optionalKey(Machine.Millis)
   },
   CloseRequested: { reply: Schema.Natural, freshId: Schema.String, connection: Model.Connection },
   RegisterServiceRequested: { reply: Schema.Natural, service: Model.NetworkService },
@@ -136,7 +138,7 @@ const wake = ({ nextExpiry, registry }: State): Machine.Millis | undefined =>
 
 const requested = (
   state: State,
-  { connection, freshId, preferences, reply }: Extract<Event, { _tag: "RequestRequested" }>,
+  { connection, deadline, freshId, preferences, reply }: Extract<Event, { _tag: "RequestRequested" }>,
   now: Machine.Millis
 ): Step => {
   const entered = enter(state, connection, freshId)
@@ -146,7 +148,14 @@ const requested = (
   const service = connection.networkService
   const counted = { ...state, turns: Table.set(state.turns, service, (Table.get(state.turns, service) ?? 0) + 1) }
   const circuit = circuitOf(state, clientId) ?? { id: entered.success.id, queue: [] }
-  const ask: CircuitState.Ask = { _tag: "Ask", reply, connection: entered.success, preferences }
+  const latest = now + state.settings.requestTimeoutMs
+  const ask: CircuitState.Ask = {
+    _tag: "Ask",
+    reply,
+    connection: entered.success,
+    preferences,
+    deadline: Math.min(deadline ?? latest, latest)
+  }
   return put(counted, clientId, Circuit.accept(circuit, ask, surroundings(state, clientId, now)))
 }
 

@@ -11,6 +11,10 @@ import * as Table from "./Table.ts"
 
 type Target = CircuitState.Target
 
+/** What one of several steps may take of the time that the caller waits: a hanging endpoint leaves enough for the next. */
+export const share = ({ deadline }: CircuitState.Ask, steps: number, now: Machine.Millis): Machine.Millis =>
+  Math.max(1, Math.floor((deadline - now) / steps))
+
 /** Who may serve the request, in the order in which they are asked; the failure tells why nobody may. */
 export const targets = (
   { standing }: CircuitState.State,

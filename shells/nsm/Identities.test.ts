@@ -1,5 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Layer, Option, Result, type Scope, Stream } from "effect"
+import { execFile } from "node:child_process"
 import * as fs from "node:fs"
 import * as os from "node:os"
 import * as path from "node:path"
@@ -89,7 +90,7 @@ const world = Effect.gen(function*() {
       identity(name),
       (context) => Effect.provide(Identity.client({ target: url, ...tokens }), context)
     )
-  return { tag, agent, folder, url, client, endpoint, serve, use, channel }
+  return { tag, agent, agentOf: socket, folder, url, client, endpoint, serve, use, channel }
 })
 
 const links = (namespace: string) =>
@@ -172,6 +173,19 @@ describe("nsmgr with SPIFFE identities", () => {
       })),
     30_000
   )
+
+  it.live("tells a probe with an identity how it is", () =>
+    run(Effect.gen(function*() {
+      const here = yield* world
+      const probe = (...flags: ReadonlyArray<string>) =>
+        Effect.callback<string>((resume) => {
+          const line = ["shells/cli/Main.ts", "health", "--address", here.url, "--timeout", "10s", ...flags]
+          const env = { ...process.env, SPIFFE_ENDPOINT_SOCKET: here.agentOf("client") }
+          execFile(process.execPath, line, { env }, (_, out, err) => resume(Effect.succeed(out === "" ? err : out)))
+        })
+      assert.strictEqual(yield* probe("--spiffe", "--service", "networkservice.NetworkService"), "SERVING\n")
+      assert.include(yield* probe(), "UNAVAILABLE", "the socket does not speak plain text")
+    })), 30_000)
 
   it.live(
     "refuses plain text, calls without token, and stolen tokens",

@@ -2,11 +2,13 @@ import { assert, describe, it } from "@effect/vitest"
 import { Effect, Option, Ref, Schedule, type Scope, Stream } from "effect"
 import { type ChildProcess, execFileSync, spawn } from "node:child_process"
 import * as fs from "node:fs"
+import * as net from "node:net"
 import * as os from "node:os"
 import * as path from "node:path"
 import { Cidr, Ip } from "../../core/net/index.ts"
 import * as Cross from "../../core/nsm/Cross.ts"
 import * as Model from "../../core/nsm/Model.ts"
+import * as Grpc from "../grpc/Client.ts"
 import * as Health from "../grpc/Health.ts"
 import * as Namespace from "../netlink/Namespace.ts"
 import * as Netlink from "../netlink/Netlink.ts"
@@ -14,6 +16,7 @@ import * as Sysctl from "../netlink/Sysctl.ts"
 import { NsmClient } from "../sdk/Client.ts"
 import * as Endpoint from "../sdk/Endpoint.ts"
 import { NsmError } from "../sdk/Error.ts"
+import * as Peer from "../sdk/Peer.ts"
 
 const cidr = Cidr.unsafe
 let counter = 0
@@ -315,6 +318,24 @@ describe("nsmgr with real namespaces", () => {
       })),
     60_000
   )
+
+  it.live("gives the next endpoint a chance when one takes calls and never answers", () =>
+    run(Effect.gen(function*() {
+      const here = yield* world()
+      yield* proxy(here)
+      const silent = net.createServer(() => {}).listen(`${here.folder}/mute.sock`)
+      yield* Effect.addFinalizer(() => Effect.sync(() => silent.close()))
+      const mute = { name: "mute", networkServices: [service.name], labels: { [service.name]: { nodeName: "a" } } }
+      const channel = yield* Grpc.make({ target: here.url })
+      yield* Peer.registerEndpoint(channel, { ...mute, url: `unix://${here.folder}/mute.sock` }, 5_000)
+      yield* Effect.gen(function*() {
+        const nsm = yield* NsmClient
+        // One of the two finds the silent one first in its round.
+        for (const id of ["target-0", "target-1"]) {
+          assert.strictEqual((yield* nsm.request({ ...wanted, id })).endpointName, "nse")
+        }
+      }).pipe(Effect.provide(clientOf(here)))
+    })), 60_000)
 
   it.live("refuses at once what cannot be, with the reason", () =>
     run(Effect.gen(function*() {

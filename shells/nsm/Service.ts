@@ -53,7 +53,8 @@ export const make = ({ guard, monitors, registry, running, waiting }: Parts) =>
                 reply,
                 freshId: randomUUID(),
                 connection,
-                preferences: mechanismPreferences.map(Wire.mechanismFrom)
+                preferences: mechanismPreferences.map(Wire.mechanismFrom),
+                ...(call.deadline === undefined ? {} : { deadline: call.deadline })
               })
             )
           ),
