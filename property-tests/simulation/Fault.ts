@@ -18,7 +18,7 @@ export const Fault = Schema.TaggedUnion({
   Cut: { a: Process, b: Process },
   /** All messages are slow. */
   Slow: { forMs: Ms, lowMs: Ms, highMs: Ms },
-  /** The wall clock leaps. */
+  /** The wall clock leaps, to that far from the true time. */
   Jump: { process: Process, byMs: Schema.Int },
   /** The application of target n opens or closes stream m. */
   Open: { target: Schema.Natural, stream: Schema.Natural },

@@ -124,6 +124,7 @@ export const make = (options: Options): Trench => {
   programs.forEach(world.add)
 
   const heirs = new Map<string, string>()
+  const leaving = new Set<string>()
   const current = (name: string): string => heirs.get(name) ?? name
   const begin = <P extends World.Program>(slot: string, program: P): P => {
     heirs.set(slot, program.name)
@@ -153,7 +154,8 @@ export const make = (options: Options): Trench => {
   const replace = (slot: string, pauseMs: number): void => {
     const [kind = "", digits = ""] = slot.split("-")
     const own = [...proxies, ...frontends, ...targets].find(({ name }) => name === current(slot))
-    if (own === undefined || !world.isAlive(own.name)) return
+    if (own === undefined || leaving.has(own.name) || !world.isAlive(own.name)) return
+    leaving.add(own.name)
     const pod = kind === "fe" ? [own.name, current(`lb-${digits}`)] : [own.name]
     let left = pod.length
     for (const name of pod) {

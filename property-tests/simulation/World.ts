@@ -152,10 +152,10 @@ export const make = ({ seed, trace }: Options) => {
       life.shutdown(end)
       later(graceMs, end)
     },
-    /** The wall clock of a process leaps. */
+    /** The wall clock of a process leaps, to that far from the true time. */
     jump: (name: string, ms: number): void => {
       const process = processes.get(name)
-      if (process !== undefined) process.skewMs += ms
+      if (process !== undefined) process.skewMs = ms
     },
     /** Hears of every start and end. */
     onLife: (listener: (process: string, isAlive: boolean) => void): void => void listeners.push(listener),
