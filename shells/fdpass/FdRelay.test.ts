@@ -1,12 +1,14 @@
 import { assert, it } from "@effect/vitest"
 import { Effect, Queue } from "effect"
-import { randomBytes } from "node:crypto"
+import { createPrivateKey, randomBytes, X509Certificate } from "node:crypto"
 import * as fs from "node:fs"
 import * as net from "node:net"
 import { tmpdir } from "node:os"
 import { dirname, join } from "node:path"
+import * as tls from "node:tls"
 import * as Inside from "../netlink/Inside.ts"
 import * as Namespace from "../netlink/Namespace.ts"
+import * as Authority from "../spiffe/dev/Authority.ts"
 import * as FdRelay from "./FdRelay.ts"
 import * as Message from "./Message.ts"
 import * as Receiver from "./Receiver.ts"
@@ -180,23 +182,90 @@ it.live("a message that does not fit is not sent in part without saying so", () 
     assert.deepStrictEqual(Message.send(descriptor, Buffer.alloc(1), [99_999]), { _tag: "Failed", code: "EBADF" })
   }))
 
-const connections = Number(process.env["SLUICE_FDPASS_CONNECTIONS"] ?? 300)
+const connections = Number(process.env["SLUICE_FDPASS_CONNECTIONS"] ?? 10_000)
+/** Each costs two signatures: 10 000 take a minute. */
+const secured = Number(process.env["SLUICE_FDPASS_TLS_CONNECTIONS"] ?? 400)
+const atOnce = 20
 
-it.live(`${connections} connections leave no descriptor behind`, () =>
+const counted = Effect.sync(() => fs.readdirSync("/proc/self/fd").length)
+
+/** Says something over many connections, opens what each lends, and sees that no descriptor stays. */
+const many = (
+  count: number,
+  { arrivals, relay }: Effect.Success<ReturnType<typeof lending>>,
+  speak: (path: string) => Effect.Effect<unknown, Error>
+) =>
   Effect.gen(function*() {
-    const count = Effect.sync(() => fs.readdirSync("/proc/self/fd").length)
-    const { arrivals, relay } = yield* lending(["/proc/thread-self/ns/net"])
-    yield* say(pathOf(relay.address), Buffer.from("warm"))
-    const close = Effect.map(Queue.take(arrivals), ({ close, descriptors }) => {
+    const path = pathOf(relay.address)
+    const opened = Effect.map(Queue.take(arrivals), ({ close, descriptors }) => {
+      const urls = descriptors.map((descriptor) => {
+        const again = Namespace.openPath(`/proc/self/fd/${descriptor}`)
+        const url = urlOf(fs.fstatSync(again))
+        fs.closeSync(again)
+        return url
+      })
       close()
-      return descriptors.length
+      return urls
     })
-    yield* close
-    const before = yield* count
-    for (let i = 0; i < connections; i += 20) {
-      yield* Effect.forEach(Array(20).keys(), () => say(pathOf(relay.address), Buffer.from("x")), { concurrency: 20 })
-      for (let k = 0; k < 20; k++) assert.strictEqual(yield* close, 1)
+    yield* speak(path)
+    yield* opened
+    const before = yield* counted
+    for (let i = 0; i < count; i += atOnce) {
+      yield* Effect.forEach(Array(atOnce).keys(), () => speak(path), { concurrency: atOnce })
+      for (let k = 0; k < atOnce; k++) assert.deepStrictEqual(yield* opened, relay.urls)
     }
-    yield* Effect.repeat(Effect.andThen(Effect.sleep(1), count), { until: (now) => now <= before, times: 5000 })
-    assert.isAtMost(yield* count, before)
-  }), 600_000)
+    yield* Effect.repeat(Effect.andThen(Effect.sleep(1), counted), { until: (now) => now <= before, times: 5000 })
+    assert.isAtMost(yield* counted, before)
+  })
+
+it.live(
+  `${connections} connections leave no descriptor behind`,
+  () =>
+    Effect.flatMap(
+      lending(["/proc/thread-self/ns/net"]),
+      (lent) => many(connections, lent, (path) => say(path, Buffer.from("x")))
+    ),
+  600_000
+)
+
+it.live(
+  `${secured} connections under TLS lend what can be opened, and leave no descriptor behind`,
+  () =>
+    Effect.gen(function*() {
+      const at = yield* folder
+      const now = Date.now()
+      const authority = Authority.make("example.org", now - 60_000, now + 3_600_000)
+      const leaf = { uris: ["spiffe://example.org/a"], notBefore: now - 60_000, notAfter: now + 3_600_000 }
+      const { chain, key } = Authority.issue(authority, leaf)
+      const cert = new X509Certificate(chain).toString()
+      const options = { cert, key: createPrivateKey({ key, format: "der", type: "pkcs8" }).export(pem) }
+      const ca = new X509Certificate(authority.certificate).toString()
+      yield* Effect.acquireRelease(
+        Effect.callback<tls.Server>((resume) => {
+          const server = tls.createServer({ ...options, ca, requestCert: true, rejectUnauthorized: true }, (socket) => {
+            socket.on("error", () => undefined)
+            socket.pipe(socket)
+          })
+          server.listen(join(at, "tls.sock"), () => resume(Effect.succeed(server)))
+        }),
+        (server) => Effect.sync(() => server.close())
+      )
+      const arrivals = yield* Receiver.listen(join(at, "nsm.sock"), join(at, "tls.sock"))
+      const relay = yield* FdRelay.connect({
+        socketPath: join(at, "nsm.sock"),
+        files: ["/proc/thread-self/ns/net"]
+      })
+      const speak = (path: string) =>
+        Effect.callback<void, Error>((resume) => {
+          const socket = tls.connect({ path, ...options, ca, checkServerIdentity: () => undefined })
+          socket.on("error", (cause) => resume(Effect.fail(cause)))
+          socket.once("data", () => socket.end())
+          socket.on("close", () => resume(Effect.void))
+          socket.write("x")
+        })
+      yield* many(secured, { arrivals, relay, path: at }, speak)
+    }),
+  600_000
+)
+
+const pem = { type: "pkcs8", format: "pem" } as const
