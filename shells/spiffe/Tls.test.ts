@@ -29,7 +29,12 @@ const svidOf = (
   id: string,
   issuer: Authority.Authority,
   trusted: ReadonlyArray<Authority.Authority>,
-  options: { readonly intermediate?: Authority.Authority; readonly notAfter?: number } = {}
+  options: {
+    readonly intermediate?: Authority.Authority
+    readonly notAfter?: number
+    /** All authorities of its own domain; without, the issuer. */
+    readonly bundle?: ReadonlyArray<Authority.Authority>
+  } = {}
 ): Svid.Svid => {
   const leaf = { uris: [id], notBefore: now - hour, notAfter: options.notAfter ?? now + hour }
   const { chain, key } = Authority.issue(options.intermediate ?? issuer, leaf)
@@ -39,7 +44,7 @@ const svidOf = (
       spiffeId: id,
       x509Svid: Buffer.concat([chain, options.intermediate?.certificate ?? Buffer.alloc(0)]),
       x509SvidKey: key,
-      bundle: issuer.certificate,
+      bundle: Buffer.concat((options.bundle ?? [issuer]).map(({ certificate }) => certificate)),
       hint: ""
     }],
     crl: [],
@@ -248,6 +253,60 @@ it.live("after a rotation new calls use the new SVID while old ones go on, on bo
     yield* Effect.repeat(Effect.andThen(Effect.sleep(1), open), { until: (count) => count === 1, times: 5000 })
     assert.strictEqual(yield* open, 1)
   }))
+
+it.live(
+  "the authority of a trust domain is replaced while calls and a stream go on, and none is lost",
+  () =>
+    Effect.gen(function*() {
+      const at = yield* folder
+      const next = authorityOf("example.org")
+      // As an agent does: both are believed before the first leaf of the new one, and after the last of the old one.
+      const stages = [
+        { issuer: home, bundle: [home] },
+        { issuer: home, bundle: [home, next] },
+        { issuer: next, bundle: [home, next] },
+        { issuer: next, bundle: [next] }
+      ]
+      const svidIn = (id: string, { bundle, issuer }: typeof stages[number]) => svidOf(id, issuer, [], { bundle })
+      const [first, ...later] = stages.map((stage) => ({ server: svidIn(bob, stage), client: svidIn(alice, stage) }))
+      if (first === undefined) return assert.fail("a first stage")
+      const server = yield* being(first.server)
+      const client = yield* being(first.client)
+      const issuers = yield* Queue.unbounded<string>()
+      const address = `unix://${at}/bob.sock`
+      yield* serve(server.spiffe, address, ({ certificate }) => Queue.offer(issuers, certificate.serialNumber))
+      const connection = yield* clientOf(client.spiffe, { target: address, maxTokenLifetimeMs: hour })
+      const ticks = yield* Queue.unbounded<number>()
+      const stream = yield* connection.stream(HealthDefinition, "watch", { service: "" }).pipe(
+        Stream.runForEach(() => Queue.offer(ticks, 0)),
+        Effect.forkChild
+      )
+      yield* Queue.take(ticks)
+      let calls = 0
+      const calling = yield* Effect.forkChild(
+        Effect.forever(Effect.andThen(Effect.sync(() => calls++), check(connection)))
+      )
+      for (const { client: own, server: theirs } of later) {
+        // Each side on its own, as agents tell them.
+        yield* server.become(theirs)
+        yield* client.become(own)
+        const serial = own.certificate.serialNumber
+        yield* Effect.repeat(Queue.take(issuers), { until: (seen) => seen === serial })
+        const peer = Effect.map(connection.peer, (peer) => serialOf(Option.getOrThrow(peer)))
+        assert.strictEqual(yield* peer, theirs.certificate.serialNumber)
+        yield* Queue.clear(ticks)
+        yield* Queue.take(ticks)
+      }
+      assert.isAbove(calls, later.length)
+      assert.isUndefined(calling.pollUnsafe(), "no call has failed")
+      assert.isUndefined(stream.pollUnsafe(), "the stream goes on")
+      const stranger = yield* clientOf((yield* being(first.client)).spiffe, { target: address })
+      assert.strictEqual((yield* Effect.flip(check(stranger))).code, GrpcError.Code.Unavailable)
+      yield* Fiber.interrupt(calling)
+      yield* Fiber.interrupt(stream)
+    }),
+  30_000
+)
 
 it.live("what was built on a client can still say goodbye after a rotation; later calls fail and break nothing", () =>
   Effect.gen(function*() {
