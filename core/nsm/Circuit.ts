@@ -12,17 +12,19 @@
  * 4. An end always succeeds here: an endpoint that cannot be told finds out by its own expiry.
  * 5. The answer to the client repeats the client's mechanism, id and index. Its path is that of upstream: client, manager,
  *    forwarder, endpoint.
+ * 6. An endpoint that is away has a while to come back: the connection stays Up, and refreshes wait for it. One that
+ *    nobody replaces is not left but asked again, so that what stands in the kernel outlives its restart.
  *
  * Source: sdk, `chains/nsmgr` and `common/{begin,timeout,monitor,heal}`; sdk-kernel.
  */
 import { Equal, Result } from "effect"
 import * as Machine from "../Machine.ts"
+import * as Absence from "./Absence.ts"
 import type * as CircuitState from "./CircuitState.ts"
 import * as Cross from "./Cross.ts"
 import * as Model from "./Model.ts"
 import * as Outgoing from "./Outgoing.ts"
 import * as Path from "./Path.ts"
-import type * as Registry from "./Registry.ts"
 import * as Watching from "./Watching.ts"
 
 type State = CircuitState.State
@@ -31,18 +33,7 @@ type Work = CircuitState.Work
 type Ask = CircuitState.Ask
 type Standing = CircuitState.Standing
 
-/** The world around the circuit in one step. */
-export interface Surroundings {
-  readonly settings: CircuitState.Settings
-  readonly registry: Registry.State
-  /** How many requests each service had before. */
-  readonly turns: { readonly [service: string]: number }
-  /** Tables of other circuits by namespace. */
-  readonly taken: (netns: string) => ReadonlySet<number>
-  readonly now: Machine.Millis
-  /** The first unused call. */
-  readonly call: number
-}
+type Surroundings = CircuitState.Surroundings
 
 export type Step = Machine.Step<State, Command>
 
@@ -70,12 +61,14 @@ export const accept = (state: State, pending: Ask | CircuitState.End, around: Su
 export const settle = (state: State, event: CircuitState.Outcome, around: Surroundings): Step => {
   const { standing, work } = state
   if (event._tag === "EndpointChanged") {
-    return standing?.endpointWatch === event.call ? changed(state, standing, event.change) : Machine.stay(state)
+    return standing?.endpointWatch === event.call
+      ? Absence.changed(state, standing, event.change, around.now)
+      : Machine.stay(state)
   }
   if (event._tag === "LinkLost") {
     if (standing?.linkWatch !== event.call) return Machine.stay(state)
     const { linkWatch: _, ...rest } = standing
-    const down = { ...state, standing: withState(rest, "Down") }
+    const down = { ...state, standing: Absence.withState(rest, "Down") }
     return event.clientGone ? accept(down, { _tag: "End" }, around) : [down, []]
   }
   if (work === undefined || work.call !== event.call) return Machine.stay(state)
@@ -96,20 +89,30 @@ export const settle = (state: State, event: CircuitState.Outcome, around: Surrou
   }
 }
 
-/** Ends a connection that was not refreshed in time. */
+/** Gives an absent endpoint up, and ends a connection that was not refreshed in time. */
 export const woken = (state: State, around: Surroundings): Step => {
   const deadline = wake(state)
-  return deadline === undefined || deadline > around.now ? Machine.stay(state) : accept(state, { _tag: "End" }, around)
+  const { standing } = state
+  if (standing === undefined || deadline === undefined || deadline > around.now) return Machine.stay(state)
+  return standing.expiresAt <= around.now
+    ? accept(state, { _tag: "End" }, around)
+    : proceed({ ...state, standing: Absence.over(standing, "Down") }, [], around)
 }
 
-/** When the connection ends by itself; while work goes on its outcome decides. */
+/** When an absent endpoint is given up or the connection ends by itself; while work goes on its outcome decides. */
 export const wake = ({ standing, work }: State): Machine.Millis | undefined =>
-  work === undefined ? standing?.expiresAt : undefined
+  work === undefined ? Machine.earliest(standing?.expiresAt, standing?.absentUntil) : undefined
+
+/** The endpoint has registered again: it may have forgotten the connection, so the client is asked to refresh it. */
+export const returned = (state: State, around: Surroundings): Step =>
+  state.standing?.absentUntil === undefined
+    ? Machine.stay(state)
+    : proceed({ ...state, standing: Absence.over(state.standing, "RefreshRequested") }, [], around)
 
 /** Starts what waits first, if nothing is going on. */
 const proceed = (state: State, before: ReadonlyArray<Command>, around: Surroundings): Step => {
   const [first, ...queue] = state.queue
-  if (state.work !== undefined || first === undefined) return [state, before]
+  if (state.work !== undefined || first === undefined || Absence.waits(state)) return [state, before]
   const [next, commands] = begin({ ...state, queue }, first, { ...around, call: around.call + callsIn(before) })
   return [next, [...before, ...commands]]
 }
@@ -118,6 +121,7 @@ const begin = (state: State, pending: Ask | CircuitState.End, around: Surroundin
   const { standing } = state
   if (pending._tag === "Ask") {
     return standing !== undefined && pending.connection.state === "ReselectRequested"
+        && Outgoing.isReplaced(state, pending, around)
       ? [
         { ...state, work: { _tag: "Leaving", call: around.call, ask: pending } },
         [closeEndpoint(standing, around, Outgoing.share(pending, 4, around.now))]
@@ -188,6 +192,8 @@ const refused = (
   { message, reason }: Model.Failure,
   around: Surroundings
 ): Step => {
+  const postponed = reason === "Unavailable" && !work.left ? Absence.postpone(state, work.ask, around.now) : undefined
+  if (postponed !== undefined) return [postponed, []]
   const [target, ...rest] = work.rest
   return target === undefined
     ? refuse(state, work.ask, work.left, { reason, message }, around)
@@ -263,7 +269,7 @@ const unplumbable = (state: State, work: Work, failure: Model.Failure, around: S
   const { message, reason } = failure
   if (work._tag === "Restoring" && standing !== undefined) {
     const { work: _, ...rest } = state
-    const stood = withState({ ...standing, cross: work.cross }, "Down")
+    const stood = Absence.withState({ ...standing, cross: work.cross }, "Down")
     return reason === "NotFound"
       ? part(state, standing, work.cross, {}, around)
       : proceed({ ...rest, standing: stood }, [save(stood)], around)
@@ -298,7 +304,7 @@ const refuse = (state: State, ask: Ask, left: boolean, failure: Model.Failure, a
     return clear(state, { cross: standing.cross, reply: ask.reply, failure }, around)
   }
   return proceed(
-    standing === undefined ? rest : { ...rest, standing: withState(standing, "Down") },
+    standing === undefined ? rest : { ...rest, standing: Absence.withState(standing, "Down") },
     [{ _tag: "Reply", reply: ask.reply, result: { _tag: "Failed", ...failure } }],
     around
   )
@@ -338,15 +344,6 @@ const ended = (state: State, { failure, reply }: Ending, around: Surroundings): 
   ], around)
 }
 
-const changed = (state: State, standing: Standing, change: CircuitState.Change): Step => {
-  if (change === "RefreshRequested") return [{ ...state, standing: withState(standing, change) }, []]
-  const { endpointWatch, ...rest } = standing
-  return [
-    { ...state, standing: withState(rest, "Down") },
-    endpointWatch === undefined ? [] : [{ _tag: "Cancel", call: endpointWatch }]
-  ]
-}
-
 /** Keeps what a restarted manager must know, before the kernel is changed to `changing`. */
 const save = ({ answer, connection, cross, expiresAt, target }: Standing, changing?: Cross.Cross): Command => ({
   _tag: "SaveRecord",
@@ -358,9 +355,6 @@ const closeEndpoint = (
   { call, settings }: Surroundings,
   timeoutMs = settings.requestTimeoutMs
 ): Command => ({ _tag: "CloseEndpoint", call, target, connection: answer, timeoutMs })
-
-const withState = (standing: Standing, state: Model.State): Standing =>
-  standing.connection.state === state ? standing : { ...standing, connection: { ...standing.connection, state } }
 
 const only = ({ failure, reply }: Ending): Ending => ({
   ...(failure === undefined ? {} : { failure }),

@@ -3,6 +3,7 @@ import { Schema } from "effect"
 import { Call, Millis } from "../Machine.ts"
 import * as Cross from "./Cross.ts"
 import * as Model from "./Model.ts"
+import type * as Registry from "./Registry.ts"
 
 export const Settings = Schema.Struct({
   /** Name of the manager: of its path segment, in aliases, and for its range of tables. */
@@ -39,6 +40,8 @@ export type Record = typeof Record.Type
 export const Standing = Schema.Struct({
   ...Record.fields,
   endpointWatch: Schema.optionalKey(Call),
+  /** The endpoint is away, perhaps to restart; then the connection counts as down. */
+  absentUntil: Schema.optionalKey(Millis),
   linkWatch: Schema.optionalKey(Call)
 })
 export type Standing = typeof Standing.Type
@@ -109,7 +112,7 @@ export const State = Schema.Struct({
 export type State = typeof State.Type
 
 /** What an endpoint's monitor tells. */
-export const Change = Schema.Literals(["Down", "RefreshRequested"])
+export const Change = Schema.Literals(["Down", "RefreshRequested", "Lost"])
 export type Change = typeof Change.Type
 
 export const outcomes = {
@@ -119,7 +122,7 @@ export const outcomes = {
   PlumbSucceeded: { call: Call },
   PlumbFailed: { call: Call, ...Model.Failure.fields },
   UnplumbFinished: { call: Call },
-  /** From the monitor of the endpoint; its end counts as `Down`. */
+  /** From the monitor of the endpoint; its end is `Lost`. */
   EndpointChanged: { call: Call, change: Change },
   /** An end of the pair vanished, perhaps with the namespace of the client. */
   LinkLost: { call: Call, clientGone: Schema.Boolean }
@@ -160,3 +163,16 @@ export const commands = {
 } as const
 export const Command = Schema.TaggedUnion(commands)
 export type Command = typeof Command.Type
+
+/** The world around the circuit in one step. */
+export interface Surroundings {
+  readonly settings: Settings
+  readonly registry: Registry.State
+  /** How many requests each service had before. */
+  readonly turns: { readonly [service: string]: number }
+  /** Tables of other circuits by namespace. */
+  readonly taken: (netns: string) => ReadonlySet<number>
+  readonly now: Millis
+  /** The first unused call. */
+  readonly call: number
+}

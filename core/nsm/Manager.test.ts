@@ -164,6 +164,7 @@ describe("nsmgr, up", () => {
     manager.send(ask(3))
     manager.settle("RequestEndpoint")
     assert.deepStrictEqual(tags(manager.settle("Plumb")), ["WatchEndpoint", "SaveRecord", "Reply"])
+    manager.offer("other")
     manager.send(ask(4, client({ state: "ReselectRequested" })))
     manager.settle("CloseEndpoint")
     manager.settle("RequestEndpoint")
@@ -189,13 +190,51 @@ describe("nsmgr, up", () => {
     assert.deepStrictEqual(manager.find("Plumb").cross.endpoint.routes, [])
   })
 
-  it("goes down without touching the datapath when the endpoint fails a refresh, and up again with the next", () => {
+  it("lets a refresh wait for an endpoint that is away, and goes down, not touching the datapath, if it stays so", () => {
     const manager = standing()
     manager.send(ask(2))
-    assert.deepStrictEqual(tags(manager.settle("RequestEndpoint", 1)), ["Reply"])
+    assert.deepStrictEqual(manager.settle("RequestEndpoint", 1), [])
+    assert.strictEqual(manager.connection()?.state, "Up")
+    assert.strictEqual(manager.wake(), 10_000)
+    assert.deepStrictEqual(tags(manager.send({ _tag: "Woken" }, 10_000)), ["RequestEndpoint"])
+    assert.deepStrictEqual(tags(manager.settle("RequestEndpoint", 1, 10_000)), ["Reply"])
     assert.strictEqual(manager.connection()?.state, "Down")
     manager.establish()
     assert.strictEqual(manager.connection()?.state, "Up")
+  })
+
+  it("lets no close wait behind a refresh that waits", () => {
+    const manager = standing()
+    manager.settle("WatchEndpoint", 2)
+    assert.deepStrictEqual(manager.send(ask(2)), [])
+    assert.deepStrictEqual(tags(manager.send(close(3))), ["RequestEndpoint"])
+    assert.deepStrictEqual(tags(manager.settle("RequestEndpoint", 1)), ["Reply", "CloseEndpoint"])
+  })
+
+  it("stays up while its endpoint restarts, then has it refreshed there", () => {
+    const manager = standing()
+    assert.deepStrictEqual(manager.settle("WatchEndpoint", 2), [])
+    assert.strictEqual(manager.connection()?.state, "Up")
+    manager.offer("other")
+    assert.strictEqual(manager.connection()?.state, "Up")
+    const url = "unix:///again"
+    manager.send({ _tag: "RegisterEndpointRequested", reply: 5, endpoint: { ...endpoint("nse"), url } })
+    assert.strictEqual(manager.connection()?.state, "RefreshRequested")
+    manager.send(ask(2))
+    assert.strictEqual(manager.find("RequestEndpoint").target.url, url)
+    manager.settle("RequestEndpoint")
+    assert.deepStrictEqual(manager.find("Plumb").cross, manager.find("Plumb").previous)
+    assert.deepStrictEqual(tags(manager.settle("Plumb")), ["WatchEndpoint", "SaveRecord", "Reply"])
+    assert.strictEqual(manager.connection()?.state, "Up")
+  })
+
+  it("goes down when its endpoint does not come back", () => {
+    const manager = standing()
+    manager.settle("WatchEndpoint", 2)
+    assert.deepStrictEqual(manager.send({ _tag: "Woken" }, 9_999), [])
+    assert.strictEqual(manager.connection()?.state, "Up")
+    manager.send({ _tag: "Woken" }, 10_000)
+    assert.strictEqual(manager.connection()?.state, "Down")
   })
 
   it("leaves the old endpoint on a reselect and prefers another", () => {
@@ -210,10 +249,19 @@ describe("nsmgr, up", () => {
     assert.strictEqual(manager.connection()?.endpointName, "other")
   })
 
+  it("asks an endpoint that nobody replaces again on a reselect, and keeps the datapath", () => {
+    const manager = standing()
+    assert.deepStrictEqual(tags(manager.send(ask(2, client({ state: "ReselectRequested" })))), ["RequestEndpoint"])
+    assert.deepStrictEqual(tags(manager.settle("RequestEndpoint", 1)), ["Reply"])
+    assert.strictEqual(manager.connection()?.state, "Down")
+  })
+
   it("clears everything when a reselect finds nobody", () => {
     const manager = standing()
+    manager.offer("other")
     manager.send(ask(2, client({ state: "ReselectRequested" })))
     manager.settle("CloseEndpoint")
+    manager.settle("RequestEndpoint", 1)
     assert.deepStrictEqual(tags(manager.settle("RequestEndpoint", 1)), ["Unplumb"])
     assert.deepStrictEqual(tags(manager.settle("Unplumb")), ["Cancel", "Cancel", "ForgetRecord", "Reply"])
     assert.deepStrictEqual(manager.ids(), [])
@@ -240,7 +288,7 @@ describe("nsmgr, up", () => {
     assert.deepStrictEqual(tags(manager.send(close(4, by("spiffe://d/me")))), ["CloseEndpoint"])
   })
 
-  it("tells Down when the endpoint's monitor breaks, and keeps the datapath", () => {
+  it("tells Down when the endpoint does, and keeps the datapath", () => {
     const manager = standing()
     assert.deepStrictEqual(tags(manager.settle("WatchEndpoint")), ["Cancel"])
     assert.strictEqual(manager.connection()?.state, "Down")

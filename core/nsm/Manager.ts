@@ -106,11 +106,13 @@ const step = (state: State, event: Event | Machine.Woken, now: Machine.Millis): 
       return registered(state, event.reply, Registry.unregisterService(state.registry, event.name))
     case "RegisterEndpointRequested": {
       const { endpointLifetimeMs } = state.settings
-      return registered(
-        state,
-        event.reply,
-        Registry.registerEndpoint(state.registry, describe(state, event.endpoint), endpointLifetimeMs, now)
+      const outcome = Registry.registerEndpoint(
+        state.registry,
+        describe(state, event.endpoint),
+        endpointLifetimeMs,
+        now
       )
+      return returned(registered(state, event.reply, outcome), event.endpoint.name, now)
     }
     case "UnregisterEndpointRequested":
       return registered(state, event.reply, Registry.unregisterEndpoint(state.registry, event))
@@ -214,6 +216,15 @@ const registered = (state: State, reply: number, [registry, answer]: Registry.Ou
   [{ _tag: "Answer", reply, answer }]
 ]
 
+/** Lets the connections of an endpoint that was away go on. */
+const returned = (step: Step, endpoint: string, now: Machine.Millis): Step =>
+  [...step[0].circuits]
+    .filter(([, { standing }]) => standing?.absentUntil !== undefined && standing.target.name === endpoint)
+    .reduce<Step>(([before, commands], [clientId, circuit]) => {
+      const [after, more] = put(before, clientId, Circuit.returned(circuit, surroundings(before, clientId, now)))
+      return [after, [...commands, ...more]]
+    }, step)
+
 /** Takes the definition in and ends what it no longer allows. */
 const serviceRegistered = (state: State, reply: number, service: Model.NetworkService, now: Machine.Millis): Step => {
   const first = registered(state, reply, Registry.registerService(state.registry, service))
@@ -276,7 +287,7 @@ const put = (state: State, clientId: string, [circuit, commands]: Circuit.Step):
   return [withExpiry({ ...rest, circuits, waiting, nextCall }, earliest), commands]
 }
 
-const surroundings = (state: State, clientId: string, now: Machine.Millis): Circuit.Surroundings => ({
+const surroundings = (state: State, clientId: string, now: Machine.Millis): CircuitState.Surroundings => ({
   settings: state.settings,
   registry: state.registry,
   turns: state.turns,

@@ -5,7 +5,6 @@ import type * as CircuitState from "./CircuitState.ts"
 import * as Model from "./Model.ts"
 import * as Naming from "./Naming.ts"
 import * as Path from "./Path.ts"
-import type * as Registry from "./Registry.ts"
 import * as Select from "./Select.ts"
 import * as Table from "./Table.ts"
 
@@ -20,10 +19,7 @@ export const targets = (
   { standing }: CircuitState.State,
   { connection, preferences }: CircuitState.Ask,
   left: boolean,
-  { registry, turns }: {
-    readonly registry: Registry.State
-    readonly turns: { readonly [service: string]: number }
-  }
+  { registry, turns }: CircuitState.Surroundings
 ): Result.Result<ReadonlyArray<Target>, Model.Failure> => {
   const service = Table.get(registry.services, connection.networkService)
   if (
@@ -45,6 +41,17 @@ export const targets = (
   const turn = Table.get(turns, service.name) ?? 0
   return Result.succeed(Select.candidates(service, Object.values(registry.endpoints), wish, turn).map(target))
 }
+
+/** Whether another endpoint than the one that it has would do for the request. */
+export const isReplaced = (
+  state: CircuitState.State,
+  ask: CircuitState.Ask,
+  around: CircuitState.Surroundings
+): boolean =>
+  Result.match(targets(state, ask, true, around), {
+    onFailure: () => false,
+    onSuccess: (found) => found.some(({ name }) => name !== state.standing?.target.name)
+  })
 
 /**
  * The connection as the forwarder sees it: a hop of its own, though it decides nothing by itself. Its id follows from the

@@ -8,8 +8,9 @@
  *                    ▲   │ failed
  *                    └─ Lingering ──no manager can know it any more──▶ absent
  *
- * Probing asks for a connection from before a restart; it is taken over with a reselect, which makes a new interface, so
- * that no neighbour entry goes stale. Refreshing and healing is done by the SDK, which reports changes.
+ * Probing asks for a connection from before a restart. It is taken over as it stands, with its interface, so that no
+ * packet is lost; only one that is down is asked for anew. Refreshing and healing is done by the SDK, which reports
+ * changes.
  *
  * 1. One connection and at most one request in flight per endpoint; ids follow from (pod, service, endpoint).
  * 2. Once everything is answered, the connected set is the set of endpoints.
@@ -106,7 +107,7 @@ export type Event = typeof Event.Type
 export const Command = Schema.TaggedUnion({
   /** Asks the manager for a connection from before a restart. */
   QueryConnection: { call: Machine.Call, id: Schema.String },
-  RequestConnection: { call: Machine.Call, connection: Nsm.Connection },
+  RequestConnection: { call: Machine.Call, connection: Nsm.Connection, link: Schema.optionalKey(Kernel.LinkName) },
   /** Reports every change of an established connection until it is closed. */
   WatchConnection: { id: Schema.String },
   CloseConnection: { call: Machine.Call, id: Schema.String },
@@ -255,7 +256,8 @@ const granted = (state: State, { id, pair }: typeof Event.cases.LeaseGranted.Typ
 
 const request = (state: State, link: Link, pair: Pair, adopted: Nsm.Connection | undefined): Step => {
   const { call, settings: { mtu, networkService } } = state
-  const base = adopted === undefined ? Nsm.connection(link.id, networkService) : reselected(adopted, link.id)
+  const base = adopted === undefined ? Nsm.connection(link.id, networkService) : takenOver(adopted, link.id)
+  const name = adopted === undefined ? undefined : attachment(adopted).link
   const connection: Nsm.Connection = {
     ...base,
     endpointName: link.endpoint,
@@ -264,14 +266,14 @@ const request = (state: State, link: Link, pair: Pair, adopted: Nsm.Connection |
   }
   return [
     put({ ...state, call: call + 1 }, { ...link, phase: { _tag: "Requesting", call, pair, ...optional(adopted) } }),
-    [{ _tag: "RequestConnection", call, connection }]
+    [{ _tag: "RequestConnection", call, connection, ...(name === undefined ? {} : { link: name }) }]
   ]
 }
 
-/** Without the mechanism, so that a new interface is made. */
-const reselected = (adopted: Nsm.Connection, id: string): Nsm.Connection => {
+/** Without the mechanism, which names the namespace that the pod had: it is made of the one that it has, and the link. */
+const takenOver = (adopted: Nsm.Connection, id: string): Nsm.Connection => {
   const { mechanism: _, ...connection } = adopted
-  return { ...connection, id, state: "ReselectRequested" }
+  return { ...connection, id, state: adopted.state === "Down" ? "ReselectRequested" : "Up" }
 }
 
 const requested = (

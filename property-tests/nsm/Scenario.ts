@@ -32,7 +32,8 @@ export const outcomes = (command: Command): ReadonlyArray<Event> => {
     case "WatchEndpoint":
       return [
         { _tag: "EndpointChanged", call: command.call, change: "Down" },
-        { _tag: "EndpointChanged", call: command.call, change: "RefreshRequested" }
+        { _tag: "EndpointChanged", call: command.call, change: "RefreshRequested" },
+        { _tag: "EndpointChanged", call: command.call, change: "Lost" }
       ]
     case "WatchLink":
       return [

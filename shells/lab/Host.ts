@@ -121,6 +121,9 @@ const wrap = ({ command, host, namespace }: Launch): ReadonlyArray<string> => [
   ...(host === undefined ? [] : [
     "unshare",
     "--mount",
+    // The manager has to see the namespaces of pods that come later by their names: a pod without a process is no
+    // dead pod, just as the sandbox of a real one outlives its containers.
+    "--propagation=slave",
     "--uts",
     "sh",
     "-ec",

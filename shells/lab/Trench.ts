@@ -21,6 +21,7 @@ export interface Trench {
   readonly router: Router.Router
   readonly traffic: Traffic.Traffic
   readonly nsp: Program.Program
+  readonly proxies: ReadonlyArray<Program.Program>
   readonly frontends: ReadonlyArray<Frontend>
   readonly targets: ReadonlyArray<Target.Target>
   readonly programs: ReadonlyArray<Program.Program>
@@ -144,6 +145,7 @@ export const start = (ground: Ground, layout: Layout): Effect.Effect<Trench, Hos
       router: yield* ground.startRouter(layout, gateway, path.join(ground.folder, `${trench}-gateway`)),
       traffic: yield* Traffic.start(client),
       nsp,
+      proxies,
       frontends,
       targets,
       programs: [

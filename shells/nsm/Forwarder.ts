@@ -81,6 +81,7 @@ const make = (manager: string, all: typeof Namespace.visible) =>
           yield* Effect.ignore(RcMap.get(watched, cross.endpoint.netns))
           const client = yield* RcMap.get(watched, cross.client.netns)
           yield* client.lost(cross.alias)
+          if (client.isOver()) yield* RcMap.invalidate(watched, cross.client.netns)
         })).pipe(
           Effect.ignore,
           Effect.andThen(Namespace.visible),

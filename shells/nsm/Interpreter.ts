@@ -87,7 +87,7 @@ const tell = (what: string, { alias, client, endpoint }: Cross.Cross): Effect.Ef
     endpoint: `${endpoint.link} in ${endpoint.netns}`
   })
 
-/** Tells changes until the endpoint is lost or the connection is down there. */
+/** Tells changes until the endpoint is lost or cancelled. */
 const watchEndpoint = (
   dial: Dial,
   { call, connection, target }: Extract<Manager.Command, { _tag: "WatchEndpoint" }>,
@@ -98,18 +98,15 @@ const watchEndpoint = (
   return dial(target.url, (client) =>
     Peer.monitor(client, selector).pipe(
       Stream.map((event) => changeIn(event, connection)),
-      Stream.tap((change) =>
-        Effect.sync(() => change !== "RefreshRequested" || send({ _tag: "EndpointChanged", call, change }))
-      ),
-      Stream.takeUntil((change) => change === "Down"),
-      Stream.runDrain
+      Stream.filter((change) => change !== undefined),
+      Stream.runForEach((change) => Effect.sync(() => send({ _tag: "EndpointChanged", call, change })))
     )).pipe(
       Effect.ignore,
-      Effect.andThen(Effect.sync(() => send({ _tag: "EndpointChanged", call, change: "Down" })))
+      Effect.andThen(Effect.sync(() => send({ _tag: "EndpointChanged", call, change: "Lost" })))
     )
 }
 
-/** What an event means for the connection; the first event tells an endpoint that forgot it. */
+/** What an event means for the connection; an endpoint whose first event lacks it has forgotten it in a restart. */
 const changeIn = (
   { connections, type }: Model.ConnectionEvent,
   { id, path: { index } }: Model.Connection
@@ -117,7 +114,7 @@ const changeIn = (
   const next = Object.values(connections).find(({ path }) =>
     path.index === index + 1 && path.segments[index]?.id === id
   )
-  if (next === undefined) return type === "Initial" ? "Down" : undefined
+  if (next === undefined) return type === "Initial" ? "RefreshRequested" : undefined
   if (type === "Delete" || next.state === "Down") return "Down"
   return next.state === "RefreshRequested" ? "RefreshRequested" : undefined
 }

@@ -18,6 +18,8 @@ export interface Sight {
 export interface Watched {
   /** Completes when no link carries the alias any more, or nobody keeps the namespace. */
   readonly lost: (alias: string) => Effect.Effect<void>
+  /** Whether nobody kept the namespace any more, or it could not be watched: then it has to be watched anew. */
+  readonly isOver: () => boolean
   /** What is in the namespace; undefined while a change is not looked at yet. Neighbours may be older. */
   readonly sight: () => Sight | undefined
 }
@@ -71,6 +73,7 @@ export const make = (
     )
     return {
       sight: () => sight,
+      isOver: () => isOver,
       lost: (alias) =>
         Effect.callback<void>((resume) => {
           if (isOver) return resume(Effect.void)

@@ -70,8 +70,9 @@ export const make = (
           })
         }
         case "RequestConnection": {
-          const { call, connection } = command
-          return outcome("connect with the load balancer", nsm.request(connection), {
+          const { call, connection, link } = command
+          const preference = link === undefined ? {} : { interfaceName: link }
+          return outcome("connect with the load balancer", nsm.request(connection, preference), {
             onSuccess: (connection) => send({ _tag: "RequestSucceeded", call, connection: withoutTokens(connection) }),
             onFailure: (reason) => send({ _tag: "RequestFailed", call, reason })
           })

@@ -190,12 +190,15 @@ export const holdSteady = (
   count: number
 ): Effect.Effect<Answer, CheckFailed> =>
   Effect.gen(function*() {
+    let errors: ReadonlyArray<string> = []
     for (let attempt = 0; attempt < 10; attempt++) {
       const held = yield* trench.traffic.hold(destination(service), count)
       yield* Effect.sleep(500)
       const probed = yield* trench.traffic.probe(held)
       if (held.lost === 0 && probed.lost === 0) return held
       yield* trench.traffic.drop(held)
+      errors = [...held.errors, ...probed.errors]
     }
-    return yield* fail(`${count} connections to ${service.stream} do not stand, though nothing changes`)
+    const seen = errors.join(", ")
+    return yield* fail(`${count} connections to ${service.stream} do not stand, though nothing changes: ${seen}`)
   })

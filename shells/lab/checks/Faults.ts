@@ -1,5 +1,5 @@
 /** What goes wrong: the external link is cut, programs are killed. Traffic is right again by itself. */
-import { Effect, Option, Schema } from "effect"
+import { Effect, Fiber, Option, Schema, type Scope } from "effect"
 import * as Cidr from "../../../core/net/Cidr.ts"
 import { Nftables } from "../../nftables/Nftables.ts"
 import { eventually } from "../Eventually.ts"
@@ -104,25 +104,32 @@ const countLeaks = Effect.fnUntraced(function*(lab: Lab.Lab, trench: Trench, tar
 const asHostError = <A, E extends { readonly message: string }, R>(effect: Effect.Effect<A, E, R>) =>
   Effect.mapError(effect, ({ message }) => new Host.HostError({ command: "nft", detail: message }))
 
-/** Kills a program of the control plane; packets do not need it, so connections that stand have to outlive it. */
-const restart = (name: string, program: (lab: Lab.Lab, trench: Trench) => Program | undefined): Check.Check => ({
+/** Kills programs of the control plane; packets do not need them, so connections that stand have to outlive them. */
+const restart = (
+  name: string,
+  programs: (lab: Lab.Lab, trench: Trench) => ReadonlyArray<Program>,
+  meanwhile: (trench: Trench) => Effect.Effect<Watch, never, Scope.Scope> = () => Effect.succeed(unwatched)
+): Check.Check => ({
   name,
   leftOut: always,
   run: (lab, trench) =>
-    Effect.gen(function*() {
-      const victim = program(lab, trench)
-      if (victim === undefined) return "no such program"
+    Effect.scoped(Effect.gen(function*() {
+      const victims = programs(lab, trench)
+      if (victims.length === 0) return "no such program"
       const [service] = Check.servicesOf(trench, "tcp", undefined)
       const held = service === undefined ? undefined : yield* Check.holdSteady(trench, service, 40)
-      const before = victim.pid()
-      yield* victim.kill
-      yield* eventually(
-        Effect.sync(() =>
-          victim.pid() === undefined || victim.pid() === before ? `${victim.name} is not back` : undefined
-        ),
-        10_000
-      )
+      const watch = yield* meanwhile(trench)
+      const before = victims.map((victim) => victim.pid())
+      yield* Effect.forEach(victims, ({ kill }) => kill, { concurrency: "unbounded" })
+      yield* Effect.forEach(victims, (victim, index) =>
+        eventually(
+          Effect.sync(() =>
+            victim.pid() === undefined || victim.pid() === before[index] ? `${victim.name} is not back` : undefined
+          ),
+          10_000
+        ))
       yield* Check.allRight(trench, 60_000)
+      const seen = yield* watch
       if (held !== undefined) {
         const probed = yield* trench.traffic.probe(held)
         yield* trench.traffic.drop(held)
@@ -131,9 +138,43 @@ const restart = (name: string, program: (lab: Lab.Lab, trench: Trench) => Progra
         }
       }
       yield* reopen(trench)
-      return `${victim.name} killed; connections stand, traffic is right, and a target can close and open`
-    })
+      const killed = victims.map((victim) => victim.name).join(", ")
+      return `${killed} killed; ${seen}connections stand, traffic is right, and a target can close and open`
+    }))
 })
+
+/** Ends watching; gives what was seen, or fails with it. */
+type Watch = Effect.Effect<string, Check.CheckFailed>
+
+const unwatched: Watch = Effect.succeed("")
+
+/** Sends datagrams to a service of each stream and family without a pause; none of them may stay unanswered. */
+const everyDatagram = (trench: Trench): Effect.Effect<Watch, never, Scope.Scope> =>
+  Effect.gen(function*() {
+    const services = (["v4", "v6"] as const).flatMap((family) => Check.servicesOf(trench, "udp", family))
+    let isWatching = true
+    let sent = 0
+    const errors: Array<string> = []
+    const wave = Effect.forEach(services, (service) =>
+      Effect.map(Check.send(trench, service, 40), (answer) => {
+        sent += 40
+        if (answer.lost > 0) errors.push(`${answer.lost} to ${service.vip.address}: ${answer.errors.join(", ")}`)
+      }))
+    const watching = yield* Effect.forkScoped(
+      Effect.whileLoop({
+        while: () => isWatching,
+        body: () => Effect.andThen(wave, Effect.sleep(20)),
+        step: () => undefined
+      })
+    )
+    return Effect.gen(function*() {
+      isWatching = false
+      yield* Fiber.join(watching)
+      return errors.length > 0
+        ? yield* Check.fail(`of ${sent} datagrams were lost: ${errors.join("; ")}`)
+        : `all of ${sent} datagrams answered meanwhile; `
+    })
+  })
 
 /** The control plane works too: a target closes and opens. */
 const reopen = (trench: Trench): Effect.Effect<void, Check.Failure> =>
@@ -184,8 +225,9 @@ const interfacesLeft = (target: Target): Effect.Effect<string | undefined> =>
 
 export const checks: ReadonlyArray<Check.Check> = [
   gatewayDown,
-  restart("frontend-restart", (_lab, trench) => trench.frontends[0]?.frontend),
+  restart("frontend-restart", (_lab, trench) => trench.frontends.slice(0, 1).map(({ frontend }) => frontend)),
   tapaKilled,
-  restart("nsp-restart", (_lab, trench) => trench.nsp),
-  restart("nsm-restart", (lab) => lab.nsm)
+  restart("nsp-restart", (_lab, trench) => [trench.nsp]),
+  restart("nsm-restart", (lab) => [lab.nsm]),
+  restart("proxy-killed", (_lab, trench) => trench.proxies, everyDatagram)
 ]
