@@ -202,4 +202,10 @@ describe("nsm-client", () => {
     ])
     assert.isUndefined(client.view())
   })
+
+  it("names the interface in the mechanism of a connection that it takes over", () => {
+    const found = { ...wanted, mechanism: Model.kernelMechanism("inode://4/1") }
+    const [command] = play().send(0, { _tag: "RequestRequested", reply: 1, connection: found, interfaceName: "nsm-3" })
+    assert.strictEqual(command?._tag === "Request" ? Model.interfaceName(command.connection) : "", "nsm-3")
+  })
 })

@@ -92,12 +92,20 @@ const requested = (state: State, ask: Ask, now: Machine.Millis): Step => {
 
 /** Idle: the first request of a connection. */
 const open = (state: State, ask: Ask, now: Machine.Millis): Step => {
-  const connection = ClientState.begin(state.settings, ask.connection, now)
   const preference = Model.kernelMechanism(state.settings.netns, ask.interfaceName)
+  const connection = ClientState.begin(state.settings, named(ask.connection, preference), now)
   return [
     { ...state, nextCall: state.nextCall + 1, phase: { _tag: "Requesting", call: state.nextCall, ask, connection } },
     [request(state, connection, preference)]
   ]
+}
+
+/** With a mechanism, upstream's servers do not look at preferences: it has to carry the interface's name itself. */
+const named = (connection: Model.Connection, { parameters, type }: Model.Mechanism): Model.Connection => {
+  const { mechanism } = connection
+  return mechanism?.type === type
+    ? { ...connection, mechanism: { ...mechanism, parameters: { ...mechanism.parameters, ...parameters } } }
+    : connection
 }
 
 /** Asks for what stands, or for the change of it. */
