@@ -136,6 +136,9 @@ const step = (state: State, event: Event | Machine.Woken, now: Machine.Millis): 
 const wake = ({ closing, emptyAt, store, sweepAt }: State): Machine.Millis | undefined =>
   closing ? undefined : Machine.earliest(store._tag === "Failed" ? store.retryAt : undefined, sweepAt, emptyAt)
 
+/** Whether decisions can be stored, as far as is known; while they cannot, requests are refused. */
+export const isStoring = ({ store }: State): boolean => store._tag === "Idle" || store._tag === "Saving"
+
 /** Whether it was asked to close and nothing is under way. */
 export const isClosed = ({ closing, store }: State): boolean =>
   closing && store._tag !== "Saving" && store._tag !== "Retrying"

@@ -28,7 +28,7 @@ describe("The interpreter of the IPAM", () => {
     Effect.gen(function*() {
       const store = yield* Store.open({ file: ":memory:", trench: "t" })
       assert.deepStrictEqual(yield* outcome(store, persist), [{ _tag: "PersistSucceeded", call: 7 }])
-      assert.strictEqual((yield* Effect.provideService(Store.load, Sqlite.Sqlite, store)).length, 1)
+      assert.strictEqual((yield* Effect.provideService(Store.load, Sqlite.Sqlite, store)).entries.length, 1)
     }))
 
   it.live("stores nothing of a batch that fails, and tells the machine why", () =>
@@ -42,7 +42,10 @@ describe("The interpreter of the IPAM", () => {
       assert.deepStrictEqual(yield* outcome(store, { ...persist, changes }), [
         { _tag: "PersistFailed", call: 7, reason: ":memory:: disk full" }
       ])
-      assert.deepStrictEqual(yield* Effect.provideService(Store.load, Sqlite.Sqlite, store), [])
+      assert.deepStrictEqual(yield* Effect.provideService(Store.load, Sqlite.Sqlite, store), {
+        entries: [],
+        unusable: []
+      })
     }))
 
   it.live("gives answers to who waits for them, and drops those of callers that left", () =>

@@ -1,6 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Fiber, SubscriptionRef } from "effect"
-import { mkdirSync, writeFileSync } from "node:fs"
+import { Effect, Exit, Fiber, SubscriptionRef } from "effect"
+import { execFileSync } from "node:child_process"
+import { closeSync, mkdirSync, openSync, rmSync, writeFileSync, writeSync } from "node:fs"
 import { DatabaseSync } from "node:sqlite"
 import { Child, IpamDefinition, IPFamily } from "../../proto/gen/api/ipam/v1/ipam.ts"
 import * as GrpcError from "../grpc/Error.ts"
@@ -16,6 +17,22 @@ const conduit = (trench: { readonly name: string } | undefined) => ({
   trench,
   destinationPortNats: []
 })
+
+/** Writes until the disk is full. */
+const fill = (file: string): void => {
+  const fd = openSync(file, "w")
+  try {
+    for (let size = 65_536; size >= 1; size = Math.floor(size / 2)) {
+      try {
+        while (true) writeSync(fd, Buffer.alloc(size))
+      } catch {
+        // No room for so much; there may be for less.
+      }
+    }
+  } finally {
+    closeSync(fd)
+  }
+}
 
 describe("sluice ipam", () => {
   it.live("serves both families, waits for conduits, and ends with code 0 on SIGTERM", () =>
@@ -145,6 +162,34 @@ describe("sluice ipam", () => {
         /code 1 .*Program ended: .*registry\.db: is not a database; name another file or move it away/s
       )
     }), 30_000)
+
+  it.live.skipIf(process.getuid?.() !== 0)(
+    "is not ready while its disk is full, refuses requests, and goes on when there is room again",
+    () =>
+      Effect.gen(function*() {
+        const { path } = yield* world
+        const disk = `${path}/data`
+        mkdirSync(disk)
+        yield* Effect.acquireRelease(
+          Effect.sync(() => execFileSync("mount", ["-t", "tmpfs", "-o", "size=256k", "tmpfs", disk])),
+          () => Effect.sync(() => execFileSync("umount", ["-l", disk]))
+        )
+        const { client } = yield* program(path)
+        const isReady = Health.check({ address: `unix://${path}/health.sock`, service: "Readiness", timeoutMs: 5_000 })
+        assert.strictEqual(yield* allocate(client, child("x")), "169.255.0.1/24")
+        assert.isTrue(yield* isReady)
+        fill(`${disk}/ballast`)
+        let n = 0
+        const failing = Effect.suspend(() => Effect.exit(allocate(client, child(`y${n++}`))))
+        const refused = yield* Effect.repeat(failing, { until: Exit.isFailure })
+        assert.include(String(refused), "UNAVAILABLE")
+        assert.isFalse(yield* isReady)
+        rmSync(`${disk}/ballast`)
+        yield* Effect.repeat(Effect.andThen(Effect.sleep(20), isReady), { until: (ready) => ready })
+        assert.strictEqual(yield* allocate(client, child("x")), "169.255.0.1/24")
+      }),
+    60_000
+  )
 
   it.live("starts afresh beside a database of another program, and says so", () =>
     Effect.gen(function*() {

@@ -20,7 +20,7 @@ const main = (values: Config.Values) =>
   Effect.gen(function*() {
     const health = yield* Health.Health
     yield* health.register(Health.probes.startup)
-    yield* health.register(Health.probes.readiness)
+    yield* health.register(Health.probes.readiness, ["Store"])
     yield* health.register(Health.probes.liveness, ["IPAM"])
     const nsp = yield* Identity.client({
       target: values.nspService,
@@ -30,7 +30,9 @@ const main = (values: Config.Values) =>
     })
     yield* health.track("NSPCli", nsp.ready)
 
-    const input = { settings: Config.toMachine(values), entries: yield* Store.load }
+    const { entries, unusable } = yield* Store.load
+    for (const sentence of unusable) yield* Effect.logError(`${values.dataSource}: ${sentence}`)
+    const input = { settings: Config.toMachine(values), entries }
     yield* Effect.logInfo("Leases loaded", { leases: input.entries.length, file: values.dataSource })
     for (const notice of [...Config.notices(values), ...Notices.notices(input)]) yield* Effect.logWarning(notice)
     const replies = Replies.make<Model.Answer>()
@@ -38,6 +40,7 @@ const main = (values: Config.Values) =>
       input,
       perform: Interpreter.make(replies)
     })
+    yield* health.track("Store", Stream.changes(Stream.map(ipam.changes, Ipam.isStoring)))
     yield* Effect.forkScoped(watchConduits(nsp, values.trench, ipam.send))
     const server = yield* Server.serve({
       address: `:${values.port}`,

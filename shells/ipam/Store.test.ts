@@ -39,6 +39,8 @@ const use = <A, E>(file: string, effect: Effect.Effect<A, E, Sqlite.Sqlite>) =>
       Effect.provideService(effect, Sqlite.Sqlite, store))
   )
 
+const entries = Effect.map(Store.load, ({ entries }) => entries)
+
 const read = (entries: ReadonlyArray<Model.Entry>) =>
   entries.map(({ family, network, path }) => `${family} /${path.join("/")} ${network}`).toSorted()
 
@@ -64,12 +66,12 @@ describe("The store of the IPAM", () => {
         entry("10.1.0.0/16", "b")
       ]
       yield* use(file, Store.persist(all.map(saved)))
-      assert.sameDeepMembers([...yield* use(file, Store.load)], all)
+      assert.sameDeepMembers([...yield* use(file, entries)], all)
       yield* use(file, Store.persist([{ _tag: "DeleteEntry", family: "v4", path: ["a", "n", ""] }]))
-      assert.deepStrictEqual(read(yield* use(file, Store.load)).length, 6)
+      assert.deepStrictEqual(read(yield* use(file, entries)).length, 6)
       yield* use(file, Store.persist([{ _tag: "DeleteEntry", family: "v6", path: ["a"] }]))
       yield* use(file, Store.persist([{ _tag: "DeleteEntry", family: "v4", path: ["a", ""] }]))
-      assert.deepStrictEqual(read(yield* use(file, Store.load)), [
+      assert.deepStrictEqual(read(yield* use(file, entries)), [
         "v4 / 10.0.0.0/8",
         "v4 /a 10.0.0.0/16",
         "v4 /a/n 10.0.1.0/24",
@@ -77,7 +79,7 @@ describe("The store of the IPAM", () => {
         "v4 /b 10.1.0.0/16"
       ])
       yield* use(file, Store.persist([{ _tag: "DeleteEntry", family: "v4", path: ["a"] }]))
-      assert.deepStrictEqual(read(yield* use(file, Store.load)), ["v4 / 10.0.0.0/8", "v4 /b 10.1.0.0/16"])
+      assert.deepStrictEqual(read(yield* use(file, entries)), ["v4 / 10.0.0.0/8", "v4 /b 10.1.0.0/16"])
     }))
 
   it.live("finds what it deletes by its key, without reading other leases", () =>
@@ -100,8 +102,8 @@ describe("The store of the IPAM", () => {
     Effect.gen(function*() {
       const file = `${yield* folder}/registry.db`
       write(file, schema + rows)
-      const entries = yield* use(file, Store.load)
-      assert.deepStrictEqual(read(entries), [
+      const found = yield* use(file, entries)
+      assert.deepStrictEqual(read(found), [
         "v4 / 172.16.0.0/16",
         "v4 /conduit-a 172.16.0.0/20",
         "v4 /conduit-a/node-1 172.16.0.0/24",
@@ -110,12 +112,12 @@ describe("The store of the IPAM", () => {
         "v6 /conduit-a fd00::/56"
       ])
       const touched = (...path: ReadonlyArray<string>) =>
-        entries.find((entry) => entry.path.join() === path.join())?.touchedAt
+        found.find((entry) => entry.path.join() === path.join())?.touchedAt
       assert.strictEqual(touched("conduit-a", "node-1"), Date.UTC(2026, 2, 4, 10, 0, 1))
       assert.approximately(touched("conduit-a", "node-1", "bridge") ?? 0, Date.now(), 60_000, "unknown counts as now")
 
       yield* use(file, Store.persist([{ _tag: "DeleteEntry", family: "v4", path: ["conduit-a"] }]))
-      assert.strictEqual((yield* use(file, Store.load)).length, 3)
+      assert.strictEqual((yield* use(file, entries)).length, 3)
       const database = new DatabaseSync(file)
       assert.deepStrictEqual(database.prepare("SELECT count(*) AS n FROM prefixes").get(), { __proto__: null, n: 8 })
       database.close()
@@ -130,7 +132,7 @@ describe("The store of the IPAM", () => {
         INSERT INTO prefixes VALUES ('trench-a-0', 'trench-a-0', '172.16.0.0/16', ''),
           ('c-trench-a-0', 'c', '172.16.0.0/20', 'trench-a-0')`
       )
-      assert.deepStrictEqual(read(yield* use(file, Store.load)), ["v4 / 172.16.0.0/16", "v4 /c 172.16.0.0/20"])
+      assert.deepStrictEqual(read(yield* use(file, entries)), ["v4 / 172.16.0.0/16", "v4 /c 172.16.0.0/20"])
     }))
 
   it.live("starts afresh beside a database that it does not know, and stays there", () =>
@@ -141,12 +143,29 @@ describe("The store of the IPAM", () => {
         const file = `${yield* folder}/registry.db`
         write(file, foreign)
         yield* use(file, Store.persist([saved(entry("10.0.0.0/8"))]))
-        assert.deepStrictEqual(read(yield* use(`${file}.sluice`, Store.load)), ["v4 / 10.0.0.0/8"])
-        assert.deepStrictEqual(read(yield* use(file, Store.load)), ["v4 / 10.0.0.0/8"])
+        assert.deepStrictEqual(read(yield* use(`${file}.sluice`, entries)), ["v4 / 10.0.0.0/8"])
+        assert.deepStrictEqual(read(yield* use(file, entries)), ["v4 / 10.0.0.0/8"])
         const database = new DatabaseSync(file)
         assert.isUndefined(database.prepare("SELECT 1 FROM sqlite_schema WHERE name = 'lease'").get())
         database.close()
       }
+    }))
+
+  it.live("serves on when a row is damaged, names it, and lets its owner's next lease replace it", () =>
+    Effect.gen(function*() {
+      const file = `${yield* folder}/registry.db`
+      yield* use(file, Store.persist([entry("10.0.0.0/8"), entry("10.0.0.0/16", "a")].map(saved)))
+      write(
+        file,
+        `INSERT INTO lease VALUES ('v4', 'a', 'n', '', 2, '10.0.0.300/24', 0), ('v5', 'a', 'm', '', 2, '10.0.1.0/24', 0)`
+      )
+      const { entries: found, unusable } = yield* use(file, Store.load)
+      assert.deepStrictEqual(read(found), ["v4 / 10.0.0.0/8", "v4 /a 10.0.0.0/16"])
+      assert.match(unusable.join("\n"), /"node":"n".*10\.0\.0\.300\/24.* is no lease.*repair or delete the row/)
+      assert.match(unusable.join("\n"), /"v5".*"node":"m".* is no lease/)
+      yield* use(file, Store.persist([saved(entry("10.0.2.0/24", "a", "n"))]))
+      const after = yield* use(file, Store.load)
+      assert.deepStrictEqual([read(after.entries).length, after.unusable.length], [3, 1])
     }))
 
   it.live("refuses what is no database, or cannot be one", () =>
@@ -155,9 +174,9 @@ describe("The store of the IPAM", () => {
       writeFileSync(`${path}/text`, "precious ".repeat(200))
       mkdirSync(`${path}/folder`)
       const reason = (file: string) =>
-        Effect.map(Effect.flip(use(file, Store.load)), (error) => `${error.reason} ${error.message}`)
+        Effect.map(Effect.flip(use(file, entries)), (error) => `${error.reason} ${error.message}`)
       assert.match(yield* reason(`${path}/text`), /^NotOurs .*text: is not a database/)
       assert.match(yield* reason(`${path}/folder`), /folder: unable to open database file/)
-      assert.isTrue(Exit.isFailure(yield* Effect.exit(use(`${path}/text/below`, Store.load))))
+      assert.isTrue(Exit.isFailure(yield* Effect.exit(use(`${path}/text/below`, entries))))
     }))
 })

@@ -8,7 +8,7 @@
  *     any other database ───▶ left alone; the leases are kept in `<path>.sluice`
  *     no database, or none that can be written ──▶ SqliteError
  */
-import { Effect, Layer, Schema } from "effect"
+import { Effect, Layer, Result, Schema } from "effect"
 import type { Scope } from "effect"
 import { existsSync } from "node:fs"
 import { DatabaseSync } from "node:sqlite"
@@ -127,21 +127,38 @@ const Row = Schema.Struct({
   touched_at: Schema.Finite
 })
 
-/** Every stored lease. */
-export const load: Effect.Effect<ReadonlyArray<Model.Entry>, Sqlite.SqliteError, Sqlite.Sqlite> = Effect.flatMap(
-  Sqlite.Sqlite,
-  (store) =>
-    Effect.map(
-      store.all(Row, "SELECT * FROM lease"),
-      (rows) =>
-        rows.map(({ child, conduit, family, level, network, node, touched_at }) => ({
-          family,
-          path: [conduit, node, child].slice(0, level),
-          network,
-          touchedAt: touched_at
-        }))
-    )
-)
+const Raw = Schema.Record(Schema.String, Schema.Unknown)
+
+/** What is stored: the leases, and a sentence for each row that is none. */
+export interface Loaded {
+  readonly entries: ReadonlyArray<Model.Entry>
+  readonly unusable: ReadonlyArray<string>
+}
+
+/**
+ * Every stored lease. A row that is none must not keep the others from being served: it stays where it is until its
+ * owner asks again, who then gets another address and whose new lease replaces it.
+ */
+export const load: Effect.Effect<Loaded, Sqlite.SqliteError, Sqlite.Sqlite> = Effect.gen(function*() {
+  const store = yield* Sqlite.Sqlite
+  const entries: Array<Model.Entry> = []
+  const unusable: Array<string> = []
+  for (const raw of yield* store.all(Raw, "SELECT * FROM lease")) {
+    const row = decodeRow(raw)
+    if (Result.isFailure(row)) {
+      unusable.push(
+        `${JSON.stringify(raw)} in table lease is no lease: ${String(row.failure).replaceAll(/\s+/g, " ")}; its owner `
+          + "gets another address, repair or delete the row to be rid of this line"
+      )
+      continue
+    }
+    const { child, conduit, family, level, network, node, touched_at } = row.success
+    entries.push({ family, path: [conduit, node, child].slice(0, level), network, touchedAt: touched_at })
+  }
+  return { entries, unusable }
+})
+
+const decodeRow = Schema.decodeUnknownResult(Row)
 
 /** Stores the changes, all or none. */
 export const persist = (

@@ -1,5 +1,6 @@
 import { assert, it } from "@effect/vitest"
 import { Effect, Exit, Logger, Result, Scope, Stream, SubscriptionRef } from "effect"
+import { execFileSync } from "node:child_process"
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
@@ -41,6 +42,12 @@ const startNsp = (folder: string) => {
   }))
   return Effect.provide(Nsp.start(settings), Health.serve(`unix://${folder}/nsp-health.sock`))
 }
+
+/** The kernel's number of the interface, which a new one of that name would not have. */
+const interfaceNumber = (namespace: string): number =>
+  Number.parseInt(
+    execFileSync("nsenter", [`--net=${namespace}`, "ip", "-o", "link", "show", "nsm-0"], { encoding: "utf8" })
+  )
 
 /** A TAPA in the namespace; `crash` ends it without draining. */
 const startTapa = (folder: string, manager: string, namespace: string, port: number) =>
@@ -124,7 +131,7 @@ it.live(
 )
 
 it.live(
-  "as user 10005 without capabilities: an interface for the stream, which a signal gives back",
+  "as user 10005 without capabilities: an interface for the stream, kept over kill -9, which a signal gives back",
   () =>
     Effect.scoped(Effect.gen(function*() {
       const folder = yield* Sidecar.folder
@@ -135,16 +142,31 @@ it.live(
       yield* startProxy(folder, manager, proxy)
       const { targets } = yield* Rig.nsp(`unix://${folder}/nsp-t.sock`)
       const look = Effect.scoped(Effect.flatMap(Netlink.make(target), ({ snapshot }) => snapshot))
-      const child = yield* Sidecar.start({ MERIDIO_NAMESPACE: "red", MERIDIO_NAME: "target-1" }, {
-        folder,
-        through: ["nsenter", `--net=${target}`, ...Sidecar.unprivileged]
+      const start = Effect.gen(function*() {
+        const child = yield* Sidecar.start({ MERIDIO_NAMESPACE: "red", MERIDIO_NAME: "target-1" }, {
+          folder,
+          through: ["nsenter", `--net=${target}`, ...Sidecar.unprivileged]
+        })
+        yield* child.ready
+        yield* child.client.call(Tap.TapDefinition, "open", stream)
+        yield* isOpen(child.client)
+        return child
       })
-      yield* child.ready
-      yield* child.client.call(Tap.TapDefinition, "open", stream)
-      yield* isOpen(child.client)
+      const victim = yield* start
       const expected = ["20.0.0.1/32", "172.16.0.2/24", "fd00::2/64"].map(Cidr.unsafe)
       yield* until("the VIP is on the interface", Effect.map(look, (found) => addresses(found).length === 3))
       assert.deepStrictEqual(addresses(yield* look), expected)
+      const index = interfaceNumber(target)
+
+      yield* victim.kill("SIGKILL")
+      assert.strictEqual(yield* victim.ended, "SIGKILL")
+      assert.deepStrictEqual(addresses(yield* look), expected)
+      const child = yield* start
+      const after = yield* look
+      assert.deepStrictEqual(addresses(after), expected)
+      assert.deepStrictEqual(after.links.map(({ name }) => name).filter((name) => name !== "lo"), ["nsm-0"])
+      assert.strictEqual(interfaceNumber(target), index, "the same interface")
+      assert.lengthOf(yield* SubscriptionRef.get(targets), 1, "one entry at the NSP")
 
       yield* child.kill("SIGTERM")
       assert.strictEqual(yield* child.ended, 0)
