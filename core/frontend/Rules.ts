@@ -83,7 +83,7 @@ export const plan = (desired: Desired, observed: Kernel.Snapshot): ReadonlyArray
 export const rules = Plan.make({ name: "frontend", plan })
 
 const isOurs = (rule: Kernel.Rule, table: number): boolean =>
-  !rule.foreign && rule.mark === undefined && rule.iif === undefined &&
+  !rule.foreign && rule.mark === undefined && rule.iif === undefined && rule.traffic === undefined &&
   (rule.priority === priorities.gateways || rule.priority === priorities.blackhole) &&
   (rule.table === table || rule.table === table + 1)
 

@@ -50,7 +50,8 @@ export const find = (
 
 /** Whether the rule or route may tell where the fast path begins. */
 export const isTelling = {
-  rule: (rule: Kernel.Rule): boolean => rule.from !== undefined && rule.iif === undefined && !rule.foreign,
+  rule: (rule: Kernel.Rule): boolean =>
+    rule.from !== undefined && rule.iif === undefined && rule.traffic === undefined && !rule.foreign,
   route: (route: Kernel.Route): boolean =>
     route.type === "unicast" && route.destination === Cidr.defaultRoute(route.family)
 }

@@ -163,7 +163,7 @@ const ruleOf = (mark: number, family: Ip.Family): Kernel.Rule => ({
 
 const isOurRule = (rule: Kernel.Rule): boolean =>
   rule.priority === priority && rule.mark === rule.table && rule.from === undefined && rule.iif === undefined &&
-  !rule.foreign
+  rule.traffic === undefined && !rule.foreign
 
 const isOurRoute = (route: Kernel.Route): boolean => route.protocol === protocol
 

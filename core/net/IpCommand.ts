@@ -1,6 +1,6 @@
 /** Operations as ip(8) of iproute2 would be told, for people who look at a plan or carry it out by hand. */
 import { type Family, type Ip } from "./Ip.ts"
-import type { NextHop, Operation, Route, Rule } from "./Kernel.ts"
+import type { NextHop, Operation, Ports, Route, Rule } from "./Kernel.ts"
 
 /** The command for a shell; names of links and addresses need no quoting. */
 export const line = (operation: Operation): string => `ip ${words(operation)}`
@@ -55,14 +55,19 @@ const words = (operation: Operation): string => {
 
 const family = (family: Family): string => (family === "v4" ? "-4" : "-6")
 
-const rule = ({ from, iif, mark, priority, table }: Rule): string =>
+const rule = ({ from, iif, mark, priority, table, traffic = {} }: Rule): string =>
   [
     `priority ${priority}`,
     `from ${from ?? "all"}`,
     ...(iif === undefined ? [] : [`iif ${iif}`]),
     ...(mark === undefined ? [] : [`fwmark ${mark}`]),
+    ...(traffic.protocol === undefined ? [] : [`ipproto ${traffic.protocol}`]),
+    ...(traffic.sourcePorts === undefined ? [] : [`sport ${ports(traffic.sourcePorts)}`]),
+    ...(traffic.destinationPorts === undefined ? [] : [`dport ${ports(traffic.destinationPorts)}`]),
     `lookup ${table}`
   ].join(" ")
+
+const ports = ({ first, last }: Ports): string => first === last ? `${first}` : `${first}-${last}`
 
 /** The type is named when deleting, too: for the kernel, metric 0 is any metric of an IPv4 route. */
 const target = ({ destination, metric, table, type }: Route): string =>

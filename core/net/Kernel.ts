@@ -5,7 +5,7 @@
  * stays true when a link is replaced. Success is defined by the end state: adding what is there and deleting what is
  * absent succeed (`shells/netlink` maps EEXIST, ENOENT, ESRCH, ENODEV).
  */
-import { Schema } from "effect"
+import { Equal, Schema } from "effect"
 import { Cidr } from "./Cidr.ts"
 import { Family, Ip } from "./Ip.ts"
 
@@ -34,6 +34,24 @@ export type Link = typeof Link.Type
 export const Address = Schema.Struct({ link: LinkName, cidr: Cidr, dadFailed: Schema.Boolean })
 export type Address = typeof Address.Type
 
+/** Ports from the first to the last; the kernel takes no rule about port 65535. */
+export const Ports = Schema.Struct({
+  first: Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: 65_534 })),
+  last: Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: 65_534 }))
+})
+export type Ports = typeof Ports.Type
+
+/** Packets of an IP protocol, with these ports; at least one part is there. */
+export const Traffic = Schema.Struct({
+  protocol: Schema.optionalKey(Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: 255 }))),
+  sourcePorts: Schema.optionalKey(Ports),
+  destinationPorts: Schema.optionalKey(Ports)
+})
+export type Traffic = typeof Traffic.Type
+
+/** Whether two rules are for the same packets as far as protocol and ports go. */
+export const isSameTraffic = (a: Traffic = {}, b: Traffic = {}): boolean => Equal.equals(a, b)
+
 /** A policy routing rule that looks a table up; rules with selectors other than these are `foreign`. */
 export const Rule = Schema.Struct({
   family: Family,
@@ -43,6 +61,7 @@ export const Rule = Schema.Struct({
   /** The link by which packets come in; what this machine sends itself comes from `lo`. */
   iif: Schema.optionalKey(LinkName),
   mark: Schema.optionalKey(Schema.Natural),
+  traffic: Schema.optionalKey(Traffic),
   foreign: Schema.Boolean
 })
 export type Rule = typeof Rule.Type

@@ -16,6 +16,7 @@ import * as Model from "./Model.ts"
 /** The routes of one policy and the table that holds them. Without `from` it is for every source of both families. */
 export const PolicyTable = Schema.Struct({
   from: Schema.optionalKey(Cidr.Cidr),
+  traffic: Schema.optionalKey(Kernel.Traffic),
   table: Schema.Natural,
   routes: Schema.Array(Model.Route)
 })
@@ -72,8 +73,14 @@ export const tables = (manager: string): readonly [first: number, end: number] =
   return [first, first + 10_000]
 }
 
-/** The priority of policy rules; with the table range it marks a rule as ours. */
+/** The priority of policy rules for a source; the more a rule says about protocol and ports, the earlier it is asked. */
 export const rulePriority = 15_000
+
+/** The priority of a rule for such traffic. */
+export const priorityOf = (traffic: Kernel.Traffic = {}): number => rulePriority - Object.keys(traffic).length
+
+/** Whether a rule has a priority of ours; with the table range that marks it as ours. */
+export const isPriority = (priority: number): boolean => priority <= rulePriority && priority >= rulePriority - 3
 
 /** What the kernel should hold for the connection; the failure names what cannot be done. */
 export const make = (parts: Parts): Result.Result<Cross, string> => {
@@ -86,9 +93,15 @@ export const make = (parts: Parts): Result.Result<Cross, string> => {
   if (wrong.length > 0) {
     return Result.fail(`interface name "${wrong[0]}" is not 1 to 15 characters without / : or space`)
   }
-  const selective = ip.policies.find(({ dstPort, proto, srcPort }) => (proto ?? dstPort ?? srcPort) !== undefined)
-  if (selective !== undefined) return Result.fail("policies by protocol or port are not supported, only by source")
-  const policies = allocate(parts, ip.policies)
+  const vlan = ethernet?.vlan || Number(endpoint.parameters["vlan"] ?? 0)
+  if (vlan > 0) {
+    return Result.fail(
+      `VLAN ${vlan} is asked for, but this forwarder makes untagged interfaces: use an endpoint without VLAN`
+    )
+  }
+  const wanted = Result.all(ip.policies.map(readPolicy))
+  if (Result.isFailure(wanted)) return Result.fail(wanted.failure)
+  const policies = allocate(parts, wanted.success)
   if (policies === undefined) return Result.fail(`no routing table is free in the range of manager "${manager}"`)
   const macs = [
     macOf(ethernet?.srcMac, `${id}/client`),
@@ -105,7 +118,7 @@ export const make = (parts: Parts): Result.Result<Cross, string> => {
       addresses: unique(ip.srcAddrs),
       routes: [...linkRoutes(ip.dstAddrs, ip.srcAddrs), ...complete(ip.srcRoutes, ip.dstAddrs)],
       policies,
-      neighbours: isIpPayload ? unique(ip.dstAddrs).map((cidr) => ({ ip: Cidr.ip(cidr), mac: macs[1] })) : []
+      neighbours: neighbours(ip, ip.srcAddrs, isIpPayload ? ip.dstAddrs : [], macs[1])
     },
     endpoint: {
       netns: endpoint.parameters["inodeURL"] ?? "",
@@ -119,9 +132,25 @@ export const make = (parts: Parts): Result.Result<Cross, string> => {
         ...complete(ip.dstRoutes, ip.srcAddrs)
       ],
       policies: [],
-      neighbours: isIpPayload ? unique(ip.srcAddrs).map((cidr) => ({ ip: Cidr.ip(cidr), mac: macs[0] })) : []
+      neighbours: neighbours(ip, ip.dstAddrs, isIpPayload ? ip.srcAddrs : [], macs[0])
     }
   })
+}
+
+/**
+ * The opposite addresses, and those that the context lists; a side is no neighbour of its own addresses. Ours: entries
+ * are permanent, where upstream's may be forgotten.
+ */
+const neighbours = (
+  context: Model.IpContext,
+  own: ReadonlyArray<Cidr.Cidr>,
+  opposite: ReadonlyArray<Cidr.Cidr>,
+  mac: string
+): End["neighbours"] => {
+  const known = new Map<Ip.Ip, string>(unique(opposite).map((cidr) => [Cidr.ip(cidr), mac]))
+  for (const { ip, mac } of context.neighbours) if (isMac(mac.toLowerCase())) known.set(ip, mac.toLowerCase())
+  for (const cidr of own) known.delete(Cidr.ip(cidr))
+  return [...known].map(([ip, mac]) => ({ ip, mac }))
 }
 
 /** The namespaces in which something of the cross connect may stand. */
@@ -190,7 +219,7 @@ const complete = (
 
 const allocate = (
   { connection, manager, previous, taken }: Parts,
-  policies: ReadonlyArray<Model.Policy>
+  policies: ReadonlyArray<Omit<PolicyTable, "table">>
 ): ReadonlyArray<PolicyTable> | undefined => {
   const [first, end] = tables(manager)
   // Tables of another namespace may be somebody else's in this one.
@@ -204,20 +233,58 @@ const allocate = (
     return table
   }
   const allocated: Array<PolicyTable> = []
-  for (const { from, routes } of policies) {
-    // Two policies for one source would fight for it: their routes share the table.
-    const same = allocated.findIndex((policy) => policy.from === from)
-    const wanted = routes.map(({ prefix, ...rest }) => ({ ...rest, prefix: Cidr.network(prefix) }))
+  for (const policy of policies) {
+    // Two policies for the same packets would fight for them: their routes share the table.
+    const same = allocated.findIndex((other) => isForSame(policy, other))
     const found = allocated[same]
     if (found !== undefined) {
-      allocated[same] = { ...found, routes: [...found.routes, ...wanted] }
+      allocated[same] = { ...found, routes: [...found.routes, ...policy.routes] }
       continue
     }
-    const table = kept.find((policy) => policy.from === from)?.table ?? lowest()
+    const table = kept.find((other) => isForSame(policy, other))?.table ?? lowest()
     if (table >= end) return undefined
-    allocated.push({ ...(from === undefined ? {} : { from }), table, routes: wanted })
+    allocated.push({ ...policy, table })
   }
   return allocated
+}
+
+const isForSame = (a: Omit<PolicyTable, "table">, b: PolicyTable): boolean =>
+  a.from === b.from && Kernel.isSameTraffic(a.traffic, b.traffic)
+
+const readPolicy = (
+  { dstPort, from, proto, routes, srcPort }: Model.Policy
+): Result.Result<Omit<PolicyTable, "table">, string> =>
+  Result.gen(function*() {
+    const protocol = proto === undefined ? undefined : yield* readProtocol(proto)
+    const sourcePorts = srcPort === undefined ? undefined : yield* readPorts("src_port", srcPort)
+    const destinationPorts = dstPort === undefined ? undefined : yield* readPorts("dst_port", dstPort)
+    const traffic = {
+      ...(protocol === undefined ? {} : { protocol }),
+      ...(sourcePorts === undefined ? {} : { sourcePorts }),
+      ...(destinationPorts === undefined ? {} : { destinationPorts })
+    }
+    return {
+      ...(from === undefined ? {} : { from }),
+      ...(Object.keys(traffic).length === 0 ? {} : { traffic }),
+      routes: routes.map(({ prefix, ...rest }) => ({ ...rest, prefix: Cidr.network(prefix) }))
+    }
+  })
+
+const readProtocol = (text: string): Result.Result<number, string> => {
+  const number = /^\d{1,3}$/.test(text) ? Number(text) : 0
+  return number >= 1 && number <= 255
+    ? Result.succeed(number)
+    : Result.fail(`proto "${text}" of a policy is not the number of an IP protocol, 1 to 255 (6 is TCP, 17 is UDP)`)
+}
+
+const readPorts = (field: string, text: string): Result.Result<Kernel.Ports, string> => {
+  const [, first = "", last = first] = /^(\d{1,5})(?:-(\d{1,5}))?$/.exec(text) ?? []
+  const ports = { first: Number(first), last: Number(last) }
+  return isPorts(ports) && ports.first <= ports.last
+    ? Result.succeed(ports)
+    : Result.fail(
+      `${field} "${text}" of a policy is neither a port that the kernel can select, 1 to 65534, nor a range of them, like 80-90`
+    )
 }
 
 /** A locally administered address that follows from the text, unless a valid one is given. */
@@ -239,5 +306,6 @@ const hash = (text: string): bigint => {
 
 const unique = <A>(items: ReadonlyArray<A>): ReadonlyArray<A> => [...new Set(items)]
 
+const isPorts = Schema.is(Kernel.Ports)
 const isLinkName = Schema.is(Kernel.LinkName)
 const isMac = Schema.is(Kernel.Mac)

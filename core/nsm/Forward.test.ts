@@ -159,7 +159,7 @@ for (const previous of [undefined, before]) {
       Object.values(world).map((snapshot) => [
         snapshot.links.filter((link) => !isOurs(link)),
         snapshot.addresses.filter(({ link }) => link === "other"),
-        snapshot.rules.filter(({ priority }) => priority !== Cross.rulePriority)
+        snapshot.rules.filter(({ priority }) => !Cross.isPriority(priority))
       ]),
     permute: ({ cross, ...rest }) =>
       cross === undefined ? rest : {

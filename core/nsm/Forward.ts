@@ -296,9 +296,10 @@ const rulesOf = (policy: Cross.PolicyTable): ReadonlyArray<Kernel.Rule> => {
   )
   return [...families].map((family) => ({
     family,
-    priority: Cross.rulePriority,
+    priority: Cross.priorityOf(policy.traffic),
     table: policy.table,
     ...(policy.from === undefined ? {} : { from: Cidr.network(policy.from) }),
+    ...(policy.traffic === undefined ? {} : { traffic: policy.traffic }),
     foreign: false
   }))
 }
@@ -334,10 +335,11 @@ const find = (alias: string, end: Cross.End, observed: Observed): Kernel.Link | 
 
 const owns = (alias: string, link: Kernel.Link): boolean => link.kind === "veth" && link.alias === alias
 
-const isOurs = (rule: Kernel.Rule): boolean => rule.priority === Cross.rulePriority && !rule.foreign
+const isOurs = (rule: Kernel.Rule): boolean => Cross.isPriority(rule.priority) && !rule.foreign
 
 const isSameRule = (a: Kernel.Rule, b: Kernel.Rule): boolean =>
   a.family === b.family && a.table === b.table && a.from === b.from && a.iif === b.iif
+  && a.priority === b.priority && Kernel.isSameTraffic(a.traffic, b.traffic)
 
 const isPlace = (a: Kernel.Route, b: Kernel.Route): boolean =>
   a.table === b.table && a.destination === b.destination && a.metric === b.metric

@@ -68,6 +68,14 @@ const refusal = (reply: number): Manager.Command => ({
 
 const restarted = () => play([standing().find("SaveRecord").record])
 
+const request = {
+  _tag: "RequestRequested",
+  reply: 1,
+  freshId: "m1",
+  connection: client(),
+  preferences: [kernel]
+} as const
+
 describe("nsmgr, absent", () => {
   it("asks the endpoint, shapes the kernel, saves, watches and answers the client in its own view", () => {
     const manager = play()
@@ -132,6 +140,22 @@ describe("nsmgr, absent", () => {
     assert.deepStrictEqual(tags(manager.send(ask(1, connection))), ["Reply"])
     const { result } = manager.find("Reply")
     assert.strictEqual(result._tag === "Failed" ? result.reason : undefined, reason)
+  })
+
+  it.each([
+    ["MEMIF", "LOCAL"],
+    ["VFIO", "LOCAL"],
+    ["NOOP", "LOCAL"],
+    ["VXLAN", "REMOTE"],
+    ["KERNEL", "REMOTE"]
+  ])("names the mechanism %s/%s that it cannot make, and one that it can", (type, cls) => {
+    const manager = play()
+    manager.offer("nse")
+    manager.send({ ...request, preferences: [{ cls, type, parameters: {} }] })
+    const { result } = manager.find("Reply")
+    const message = result._tag === "Failed" ? result.message : ""
+    assert.include(message, `${cls}/${type}`)
+    assert.include(message, "LOCAL/KERNEL")
   })
 
   it("answers a close of nothing and sweeps what may be left", () => {

@@ -25,7 +25,14 @@ export const targets = (
   if (
     !Model.isKernel(connection.mechanism) && !(connection.mechanism === undefined && preferences.some(Model.isKernel))
   ) {
-    return Result.fail({ reason: "Invalid", message: "unsupported mechanism: this manager offers LOCAL/KERNEL only" })
+    const asked = (connection.mechanism === undefined ? preferences : [connection.mechanism])
+      .map(({ cls, type }) => `${cls}/${type}`).join(", ")
+    return Result.fail({
+      reason: "Invalid",
+      message:
+        `unsupported mechanism ${asked || "(none)"}: this manager makes interfaces of the kernel on one machine only; `
+        + "ask for LOCAL/KERNEL, or use a forwarder of upstream for others"
+    })
   }
   // A connection that stands needs no registry: after a restart the endpoint may register later than the client asks.
   const wished = connection.endpointName

@@ -235,8 +235,8 @@ const hopTexts = ({ hops }: Kernel.Route): ReadonlyArray<string> =>
 
 /** What comes from the bridge has no other way than the table, even from a VIP that targets hear of first. */
 const planGuards = ({ bridge, families, priority, table }: Desired, { rules }: Kernel.Snapshot) => {
-  const present = rules.filter(({ foreign, from, iif, mark, table: to }) =>
-    to === table && !foreign && mark === undefined && from === undefined && iif === bridge.name
+  const present = rules.filter(({ foreign, from, iif, mark, table: to, traffic }) =>
+    to === table && !foreign && mark === undefined && from === undefined && iif === bridge.name && traffic === undefined
   )
   const isWanted = (rule: Kernel.Rule): boolean => rule.priority === priority && families.includes(rule.family)
   const guarded = new Set(present.filter(isWanted).map(({ family }) => family))
@@ -255,8 +255,8 @@ const planRules = ({ families, priority, table, vips }: Desired, { rules }: Kern
   const sources = [...new Set(vips.map(Cidr.network))]
     .filter((vip) => families.includes(Cidr.family(vip)) && Cidr.length(vip) > 0)
     .toSorted(Cidr.compare)
-  const ours = rules.filter(({ foreign, from, iif, mark, table: to }) =>
-    to === table && !foreign && mark === undefined && iif === undefined && from !== undefined
+  const ours = rules.filter(({ foreign, from, iif, mark, table: to, traffic }) =>
+    to === table && !foreign && mark === undefined && iif === undefined && from !== undefined && traffic === undefined
   )
   const wanted = new Set<Cidr.Cidr | undefined>(sources)
   const isWanted = ({ from, priority: at }: Kernel.Rule): boolean => at === priority && wanted.has(from)

@@ -20,7 +20,7 @@
  * MTU below 1280, the other end of a veth pair.
  */
 import { Result } from "effect"
-import { Cidr, Ip, type Kernel } from "../../core/net/index.ts"
+import { Cidr, Ip, Kernel } from "../../core/net/index.ts"
 
 /** The namespace after the operation; unchanged when the kernel would refuse it. */
 export const apply = (snapshot: Kernel.Snapshot, operation: Kernel.Operation): Kernel.Snapshot =>
@@ -255,7 +255,8 @@ const deleteRule = (snapshot: Kernel.Snapshot, rule: Kernel.Rule): Result.Result
   const first = snapshot.rules.find((other) =>
     other.family === rule.family && other.priority === rule.priority && other.table === rule.table &&
     (rule.from === undefined || other.from === rule.from) && (rule.iif === undefined || other.iif === rule.iif) &&
-    (rule.mark === undefined || other.mark === rule.mark)
+    (rule.mark === undefined || other.mark === rule.mark) &&
+    Kernel.isSameTraffic({ ...other.traffic, ...rule.traffic }, other.traffic)
   )
   if (found !== undefined && first !== found) return Result.fail("a rule with more selectors stands before it")
   return Result.succeed({ ...snapshot, rules: snapshot.rules.filter((other) => other !== found) })
@@ -347,7 +348,8 @@ const isSameConnection = (a: Kernel.Route, b: Kernel.Route): boolean =>
 
 const isSameRule = (a: Kernel.Rule, b: Kernel.Rule): boolean =>
   a.family === b.family && a.priority === b.priority && a.table === b.table && a.from === b.from &&
-  a.iif === b.iif && a.mark === b.mark && a.foreign === b.foreign
+  a.iif === b.iif && a.mark === b.mark && a.foreign === b.foreign &&
+  Kernel.isSameTraffic(a.traffic, b.traffic)
 
 /** The identity of a route: family, table, destination and metric. */
 const isSameRoute = (a: Kernel.Route, b: Kernel.Route): boolean =>

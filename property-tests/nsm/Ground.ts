@@ -130,8 +130,10 @@ export const ours = (
         const ways = hops.map(({ link, via = "" }) => `${link} ${via}`).toSorted().join(", ")
         return `route ${destination} by ${ways} metric ${metric} protocol ${protocol} table ${table}`
       }),
-    ...rules.filter(({ priority }) => priority === Cross.rulePriority)
-      .map(({ family, from = "all", table }) => `rule ${family} from ${from} table ${table}`),
+    ...rules.filter(({ priority }) => Cross.isPriority(priority))
+      .map(({ family, from = "all", priority, table, traffic = {} }) =>
+        `rule ${priority} ${family} from ${from} for ${JSON.stringify(traffic)} table ${table}`
+      ),
     ...neighbours.filter(({ link, permanent }) => permanent && isOn(link))
       .map(({ ip, link, mac }) => `neighbour ${ip} ${mac} on ${link}`)
   ]

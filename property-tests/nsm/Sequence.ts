@@ -31,6 +31,9 @@ const Wish = Schema.Struct({
   addresses: Schema.Array(Schema.Literals([0, 1, 2, 3])).check(Schema.isMaxLength(4)),
   vips: Schema.Array(Schema.Literals([0, 1, 2])).check(Schema.isMaxLength(3)),
   gateways: Schema.Literals([0, 1, 2]),
+  /** Policies for the source alone, for traffic of it, or both. */
+  traffic: Schema.Literals(["none", "none", "only", "both"]),
+  neighbours: Schema.Literals([0, 0, 1]),
   routes: Schema.Literals([0, 0, 1, 2])
 })
 type Wish = typeof Wish.Type
@@ -87,7 +90,10 @@ const vips = ["20.0.0.1/32", "20.0.0.2/32", "2000::1/128"].map(Cidr.unsafe)
 const pool = (client: Client): ReadonlyArray<Cidr.Cidr> =>
   [`172.16.${client}.2/24`, `172.16.${client}.3/24`, `fd00:${client}::2/64`, `10.${client}.7.7/32`].map(Cidr.unsafe)
 
-const contextOf = (client: Client, { addresses, gateways, mtu, routes, vips: chosen }: Wish): Model.Context => {
+const contextOf = (
+  client: Client,
+  { addresses, gateways, mtu, neighbours, routes, traffic, vips: chosen }: Wish
+): Model.Context => {
   const sources = vips.filter((_, i) => chosen.some((vip) => vip === i))
   const hops = (family: Ip.Family) =>
     [1, 9].slice(0, gateways).map((n) => Ip.unsafe(family === "v4" ? `172.16.${client}.${n}` : `fd00:${client}::${n}`))
@@ -101,13 +107,18 @@ const contextOf = (client: Client, { addresses, gateways, mtu, routes, vips: cho
         prefix: Cidr.unsafe(prefix),
         ...(i === 0 ? {} : { nextHop: Ip.unsafe(`172.16.${client}.20${gateways}`) })
       })),
-      policies: sources.map((from) => ({
-        from,
-        routes: hops(Cidr.family(from)).map((nextHop) => ({
-          prefix: Cidr.defaultRoute(Cidr.family(from)),
-          nextHop
-        }))
-      }))
+      neighbours: neighbours === 0 ? [] : [{ ip: Ip.unsafe(`172.16.${client}.77`), mac: "02:00:00:00:00:0A" }],
+      policies: sources.flatMap((from) => {
+        const family = Cidr.family(from)
+        const routes = hops(family).map((nextHop) => ({ prefix: Cidr.defaultRoute(family), nextHop }))
+        return [
+          ...(traffic === "only" ? [] : [{ from, routes }]),
+          ...(traffic === "none" ? [] : [
+            { from, proto: "6", dstPort: "80-90", routes: [] },
+            { from, proto: "17", srcPort: "53", dstPort: "1024-65534", routes: [] }
+          ])
+        ]
+      })
     }
   }
 }
@@ -149,7 +160,18 @@ export const play = ({ forgets, moves }: Sequence, ground: Ground): Effect.Effec
 const idle: Move = {
   kind: "close",
   client: 0,
-  wish: { place: "a", name: 0, mtu: 1400, payload: "", addresses: [], vips: [], gateways: 0, routes: 0 },
+  wish: {
+    place: "a",
+    name: 0,
+    mtu: 1400,
+    payload: "",
+    addresses: [],
+    vips: [],
+    gateways: 0,
+    traffic: "none",
+    neighbours: 0,
+    routes: 0
+  },
   endpoint: "",
   refuses: false,
   killed: false,

@@ -67,6 +67,7 @@ export const rule = (body: Buffer): Kernel.Rule | undefined => {
   const source = Wire.readIp(family, attributes.get(2))
   const iif = Wire.readText(attributes.get(3))
   const mark = Wire.readU32(attributes.get(10))
+  const traffic = trafficOf(attributes)
   return {
     family,
     priority: Wire.readU32(attributes.get(6)) ?? 0,
@@ -74,9 +75,26 @@ export const rule = (body: Buffer): Kernel.Rule | undefined => {
     ...source !== undefined && { from: Cidr.make(source, body.readUInt8(2)) },
     ...iif !== undefined && { iif },
     ...mark !== undefined && { mark },
+    ...traffic !== undefined && { traffic },
     foreign: isForeign(body, attributes)
   }
 }
+
+const trafficOf = (attributes: Wire.Attributes): Kernel.Traffic | undefined => {
+  const protocol = Wire.readU8(attributes.get(22)) ?? 0
+  const [sourcePorts, destinationPorts] = [portRange(attributes.get(23)), portRange(attributes.get(24))]
+  return protocol === 0 && sourcePorts === undefined && destinationPorts === undefined ? undefined : {
+    ...protocol !== 0 && { protocol },
+    ...sourcePorts !== undefined && { sourcePorts },
+    ...destinationPorts !== undefined && { destinationPorts }
+  }
+}
+
+/** `struct fib_rule_port_range`. */
+const portRange = (range: Buffer | undefined): Kernel.Ports | undefined =>
+  range === undefined || range.length < 4
+    ? undefined
+    : { first: range.readUInt16LE(0), last: range.readUInt16LE(2) }
 
 /** A unicast, blackhole or unreachable route of any table but the local one. */
 export const route = (body: Buffer, names: Names): Kernel.Route | undefined => {
@@ -146,8 +164,9 @@ const viaOtherFamily = (bytes: Buffer | undefined): Ip.Ip | undefined => {
   return family && Wire.readIp(family, bytes?.subarray(2))
 }
 
-// FRA_SRC, IIFNAME, PRIORITY, FWMARK, SUPPRESS_PREFIXLEN, TABLE, FWMASK, PAD, PROTOCOL: present in a plain lookup too.
-const plainRuleAttributes: ReadonlySet<number> = new Set([2, 3, 6, 10, 14, 15, 16, 18, 21])
+// FRA_SRC, IIFNAME, PRIORITY, FWMARK, SUPPRESS_PREFIXLEN, TABLE, FWMASK, PAD, PROTOCOL, IP_PROTO,
+// SPORT_RANGE, DPORT_RANGE, SPORT_MASK, DPORT_MASK: present in a plain lookup too.
+const plainRuleAttributes: ReadonlySet<number> = new Set([2, 3, 6, 10, 14, 15, 16, 18, 21, 22, 23, 24, 28, 29])
 
 /** FIB_RULE_IIF_DETACHED: the link is not there now. */
 const iifDetached = 0x08
@@ -157,5 +176,6 @@ const isForeign = (body: Buffer, attributes: Wire.Attributes): boolean => {
   return destinationLength !== 0 || tos !== 0 || action !== 1 || ((flags ?? 0) & ~iifDetached) !== 0 ||
     (Wire.readU32(attributes.get(14)) ?? 0xffffffff) !== 0xffffffff ||
     (Wire.readU32(attributes.get(16)) ?? 0xffffffff) !== 0xffffffff ||
+    [28, 29].some((mask) => (Wire.readU16(attributes.get(mask)) ?? 0xffff) !== 0xffff) ||
     [...attributes.keys()].some((type) => !plainRuleAttributes.has(type))
 }

@@ -180,8 +180,19 @@ const rule = (rule: Kernel.Rule): Buffer => {
     Wire.attribute(15, Wire.u32(rule.table)),
     ...(rule.from === undefined || length === 0 ? [] : [Wire.attribute(2, Wire.ip(Cidr.ip(rule.from)))]),
     ...optional(rule.iif, (link) => Wire.attribute(3, Wire.text(link))),
-    ...optional(rule.mark, (mark) => Wire.attribute(10, Wire.u32(mark)))
+    ...optional(rule.mark, (mark) => Wire.attribute(10, Wire.u32(mark))),
+    ...optional(rule.traffic?.protocol, (protocol) => Wire.attribute(22, Buffer.of(protocol))),
+    ...optional(rule.traffic?.sourcePorts, (ports) => Wire.attribute(23, portRange(ports))),
+    ...optional(rule.traffic?.destinationPorts, (ports) => Wire.attribute(24, portRange(ports)))
   ])
+}
+
+/** `struct fib_rule_port_range`. */
+const portRange = ({ first, last }: Kernel.Ports): Buffer => {
+  const range = Buffer.alloc(4)
+  range.writeUInt16LE(first, 0)
+  range.writeUInt16LE(last, 2)
+  return range
 }
 
 const routeType = { unicast: 1, blackhole: 6, unreachable: 7 } as const

@@ -68,6 +68,16 @@ const rules: ReadonlyArray<Kernel.Rule> = [
   { family: "v4", priority: 100, table: 5, foreign: false },
   { family: "v4", priority: 100, table: 4096, mark: 7, foreign: false },
   { family: "v4", priority: 100, table: 5, iif: "br0", foreign: false },
+  { family: "v4", priority: 100, table: 5, traffic: { protocol: 6 }, foreign: false },
+  {
+    family: "v4",
+    priority: 100,
+    table: 5,
+    from: Cidr.unsafe("20.0.0.1/32"),
+    traffic: { protocol: 6, destinationPorts: { first: 80, last: 90 } },
+    foreign: false
+  },
+  { family: "v6", priority: 101, table: 4097, traffic: { sourcePorts: { first: 7, last: 7 } }, foreign: false },
   { family: "v6", priority: 101, table: 4097, iif: "br0", foreign: false },
   { family: "v4", priority: 101, table: 1, from: Cidr.unsafe("20.0.0.2/32"), foreign: false },
   { family: "v6", priority: 101, table: 4097, from: Cidr.unsafe("2000::1/128"), foreign: false }

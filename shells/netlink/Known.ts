@@ -3,7 +3,7 @@
  * an operation may have changed it in a way that only the kernel knows.
  */
 import { Effect, Predicate } from "effect"
-import type { Ip, Kernel } from "../../core/net/index.ts"
+import { type Ip, Kernel } from "../../core/net/index.ts"
 import type { Ask } from "./Ask.ts"
 import * as Decode from "./Decode.ts"
 import * as Encode from "./Encode.ts"
@@ -81,6 +81,7 @@ export const make = (ask: Ask): Known => {
         if (!candidates.some((other) => isSame(other, rule))) return "none"
         const first = candidates.find((other) =>
           (rule.iif === undefined || other.iif === rule.iif) && (rule.mark === undefined || other.mark === rule.mark)
+          && hasTraffic(other, rule)
         )
         return first !== undefined && isSame(first, rule) ? "exact" : "other"
       }),
@@ -161,7 +162,11 @@ const ruleKey = ({ from, priority, table }: Kernel.Rule): string => `${priority}
 
 const isSame = (a: Kernel.Rule, b: Kernel.Rule): boolean =>
   a.priority === b.priority && a.table === b.table && a.from === b.from && a.iif === b.iif && a.mark === b.mark
-  && !a.foreign
+  && Kernel.isSameTraffic(a.traffic, b.traffic) && !a.foreign
+
+/** Whether the rule has at least the selectors by traffic of the other. */
+const hasTraffic = ({ traffic = {} }: Kernel.Rule, { traffic: asked = {} }: Kernel.Rule): boolean =>
+  Kernel.isSameTraffic({ ...traffic, ...asked }, traffic)
 
 /** For the kernel the metric 0 means any one when it deletes an IPv4 route. */
 const isLoose = ({ family, metric }: Kernel.Route): boolean => family === "v4" && metric === 0

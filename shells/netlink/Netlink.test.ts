@@ -202,10 +202,10 @@ describe("Netlink", () => {
       assert.include(shadowed.message, "stands before it")
       yield* apply([rules[0], rules[3]].flatMap((rule) => rule ? [{ _tag: "DeleteRule", rule }] : []))
       assert.sameDeepMembers([...yield* own], [rule("2000::1/128"), rule(undefined, { mark: 5, priority: 101 })])
-      sh(path, "ip rule add oif lo lookup 1 prio 7; ip rule add from 20.0.0.1 ipproto tcp lookup 1 prio 8")
+      sh(path, "ip rule add oif lo lookup 1 prio 7; ip rule add to 20.0.0.1 lookup 1 prio 8")
       assert.deepStrictEqual(
         (yield* own).filter((rule) => rule.foreign),
-        [rule(undefined, { priority: 7, foreign: true }), rule("20.0.0.1/32", { priority: 8, foreign: true })]
+        [rule(undefined, { priority: 7, foreign: true }), rule(undefined, { priority: 8, foreign: true })]
       )
     }))
 

@@ -142,6 +142,9 @@ export const attributes = (bytes: Buffer, from: number): Attributes => {
 export const readU8 = (bytes: Buffer | undefined): number | undefined =>
   bytes !== undefined && bytes.length >= 1 ? bytes.readUInt8() : undefined
 
+export const readU16 = (bytes: Buffer | undefined): number | undefined =>
+  bytes !== undefined && bytes.length >= 2 ? bytes.readUInt16LE() : undefined
+
 export const readU32 = (bytes: Buffer | undefined): number | undefined =>
   bytes !== undefined && bytes.length >= 4 ? bytes.readUInt32LE() : undefined
 

@@ -156,7 +156,7 @@ const isEmpty = (namespace: string) =>
   Effect.map(
     look(namespace),
     ({ links, rules }) =>
-      links.every(({ kind }) => kind !== "veth") && rules.every(({ priority }) => priority !== Cross.rulePriority)
+      links.every(({ kind }) => kind !== "veth") && rules.every(({ priority }) => !Cross.isPriority(priority))
   )
 
 const run = <A, E>(effect: Effect.Effect<A, E, Scope.Scope>) => Effect.scoped(effect)

@@ -1,0 +1,50 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Effect } from "effect"
+import { execFileSync } from "node:child_process"
+import { Cidr, type Kernel } from "../../core/net/index.ts"
+import * as Namespace from "./Namespace.ts"
+import * as Netlink from "./Netlink.ts"
+
+const cidr = Cidr.unsafe
+
+let counter = 0
+
+/** A namespace of its own and the service for it. */
+const world = Effect.gen(function*() {
+  const path = yield* Namespace.scoped(`sl-nlr-${process.pid}-${counter++}`)
+  const netlink = yield* Netlink.make(path)
+  return { path, ...netlink }
+})
+
+const sh = (path: string, command: string): string =>
+  execFileSync("nsenter", [`--net=${path}`, "sh", "-ec", command], { encoding: "utf8", stdio: "pipe" })
+
+const rule = (from: string | undefined, more: Partial<Kernel.Rule> = {}): Kernel.Rule => ({
+  family: from?.includes(":") ? "v6" : "v4",
+  priority: 100,
+  table: 1,
+  ...from !== undefined && { from: cidr(from) },
+  foreign: false,
+  ...more
+})
+
+describe("Rules of the kernel", () => {
+  it.live("writes and reads rules about protocols and ports as ip(8) does", () =>
+    Effect.gen(function*() {
+      const { apply, path, snapshot } = yield* world
+      const rules = [
+        rule("20.0.0.1/32", { traffic: { protocol: 6, destinationPorts: { first: 80, last: 90 } } }),
+        rule("2000::1/128", { traffic: { protocol: 17, sourcePorts: { first: 53, last: 53 } } })
+      ]
+      const own = Effect.map(snapshot, (snapshot) => snapshot.rules.filter((rule) => rule.table === 1))
+      yield* apply(rules.map((rule) => ({ _tag: "AddRule", rule })))
+      assert.sameDeepMembers([...yield* own], rules)
+      sh(path, "ip rule del from 20.0.0.1 ipproto tcp dport 80-90 lookup 1")
+      sh(path, "ip -6 rule del from 2000::1 ipproto udp sport 53 lookup 1")
+      assert.deepStrictEqual(yield* own, [])
+      sh(path, "ip rule add from 20.0.0.1 ipproto tcp dport 80-90 lookup 1 prio 100")
+      assert.deepStrictEqual(yield* own, [rule("20.0.0.1/32", { ...rules[0], priority: 100 })])
+      yield* apply([{ _tag: "DeleteRule", rule: rule("20.0.0.1/32", { ...rules[0], priority: 100 }) }])
+      assert.deepStrictEqual(yield* own, [])
+    }))
+})
