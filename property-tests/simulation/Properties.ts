@@ -32,9 +32,21 @@ export const reasons = {
 } as const
 export type Name = keyof typeof reasons
 
+/** A property of your own. */
+export interface Property {
+  readonly name: string
+  /** Why it matters; told with a violation. */
+  readonly reason: string
+  /** Every second of the life, when the faults are over and everything had time to recover, or after all is closed. */
+  readonly when: "Always" | "Settled" | "Closed"
+  /** What is wrong; undefined: it holds. */
+  readonly check: (trench: Trench.Trench) => string | undefined
+}
+
 /** Why a property matters; empty for one that is not known. */
-export const reasonOf = (property: string): string =>
-  Object.entries(reasons).find(([name]) => name === property)?.[1] ?? ""
+export const reasonOf = (property: string, own: ReadonlyArray<Property> = []): string =>
+  Object.entries(reasons).find(([name]) => name === property)?.[1]
+    ?? own.find(({ name }) => name === property)?.reason ?? ""
 
 /** The longest that an announcement may outlive the forwarding: grace, withdrawal, and BFD. */
 const withdrawMs = 15_000

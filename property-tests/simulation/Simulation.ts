@@ -13,25 +13,33 @@ import * as Properties from "./Properties.ts"
 import * as Trench from "./Trench.ts"
 import type { Violation } from "./World.ts"
 
+/** A life to be simulated; equal options give an equal life. */
 export interface Options {
   readonly profile: Profiles.Profile
   readonly seed: Seed.Seed
   /** Instead of the faults that the profile draws. */
   readonly schedule?: Fault.Schedule
   readonly size?: Trench.Size
+  /** Whether a journal is kept, for traces and recordings. */
   readonly trace?: boolean
+  /** Machines in place of those of the programs: mutants, or your own. */
   readonly machines?: Partial<Machines>
+  /** What must hold besides the properties that every run is held to. */
+  readonly properties?: ReadonlyArray<Properties.Property>
   /** More machine steps end the run. Default: ten million. */
   readonly maxSteps?: number
   /** Counts what happened in which machine: `machine event`. */
   readonly coverage?: Map<string, number>
 }
 
+/** What came of a run. */
 export interface Outcome {
   readonly seed: Seed.Seed
   readonly schedule: Fault.Schedule
   readonly violations: ReadonlyArray<Violation>
+  /** Machine steps. */
   readonly steps: number
+  /** Everything that happened: steps, arrivals, pauses that ended. */
   readonly events: number
   readonly virtualMs: number
   /** What happened, if a trace was asked for. */
@@ -43,6 +51,7 @@ export const recoverMs = 180_000
 export const closeMs = 240_000
 const sampleMs = 1_000
 
+/** Lives one life; it ends with the first violation. */
 export const run = (options: Options): Outcome => {
   const { coverage, profile, seed, size = profile.size } = options
   const schedule = options.schedule ?? Profiles.schedule(profile, seed, size)
@@ -67,8 +76,15 @@ export const run = (options: Options): Outcome => {
   const { world } = trench
   const maxSteps = options.maxSteps ?? 10_000_000
   let isSampling = true
+  const judge = (when: Properties.Property["when"]): void => {
+    for (const property of options.properties ?? []) {
+      const detail = property.when === when ? property.check(trench) : undefined
+      if (detail !== undefined) world.violate(property.name, detail)
+    }
+  }
   const sample = (): void => {
     guard.sample()
+    judge("Always")
     if (isSampling) world.later(sampleMs, sample)
   }
   const isOver = (): boolean => world.violations().length > 0 || world.steps() >= maxSteps
@@ -83,12 +99,18 @@ export const run = (options: Options): Outcome => {
   injector.inject(trench, schedule)
   advance(Math.max(Profiles.quietMs, Fault.endOf(schedule)) + recoverMs)
   world.journal?.resume(undefined)
-  if (!isOver()) Properties.settled(trench)
+  if (!isOver()) {
+    Properties.settled(trench)
+    judge("Settled")
+  }
   if (!isOver()) {
     for (const target of trench.targets) for (const stream of target.wished()) target.close(stream)
     advance(world.elapsed() + closeMs)
     world.journal?.resume(undefined)
-    if (!isOver()) Properties.closed(trench)
+    if (!isOver()) {
+      Properties.closed(trench)
+      judge("Closed")
+    }
   }
   isSampling = false
   return {

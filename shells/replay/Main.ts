@@ -25,8 +25,8 @@ export const command = Tool.tool({
   --to     a number of events; without --from only that event is shown
   --state  with the whole state at the end
   --json   one object in each line
-  --test   writes a test that starts from the state after event A, feeds the events up to B, and expects the recorded
-           commands and the last state (without --from: 0, without --to: the last event)
+  --test   writes a test that starts from the state after event A, feeds the events up to B, and expects the
+           commands and the last state of today's code (without --from: 0, without --to: the last event)
   --check  only the verdict, in a terminal too
 
 Exit code: 0 the same decisions, 1 others, 2 wrong usage.`,
@@ -127,7 +127,15 @@ const writeTest = (
   Result.try({
     try: () => {
       fs.writeFileSync(test, TestFile.text(test, file, player, window, source))
-      return `${test}: the events ${window.from + 1} to ${window.to} of ${player.machine} as a test`
+      const others = player.moments.slice(window.from + 1, window.to + 1).filter(({ recorded }) =>
+        recorded !== undefined
+      )
+      const said = `${test}: the events ${window.from + 1} to ${window.to} of ${player.machine} as a test`
+      return others.length === 0
+        ? said
+        : `${said}; it expects today's decisions, which on ${
+          others.map((moment) => moment.number).join(", ")
+        } are not the recorded ones`
     },
     catch: (cause) => `${test} was not written: ${cause instanceof Error ? cause.message : String(cause)}`
   })

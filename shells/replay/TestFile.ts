@@ -19,7 +19,8 @@ export interface Source {
 
 /**
  * The text of the test file. In a checkout of Sluice it imports the machine by its path, elsewhere from the package.
- * Commands are those that were recorded: where today's code decides otherwise, the test fails until it is mended.
+ * It expects what today's code decides: so it holds, before a mistake is mended as what was recorded, after that as
+ * what is right.
  */
 export const text = (
   file: string,
@@ -32,11 +33,7 @@ export const text = (
   const imports = core === undefined
     ? [`import { Woken } from "sluice/core/Machine"`, `import { ${module} } from "sluice/core/${component}"`]
     : [`import { Woken } from "${core}/Machine.ts"`, `import * as ${module} from "${core}/${component}/${module}.ts"`]
-  const story = moments.slice(from + 1, to + 1).map(({ at, commands, event, recorded }) => ({
-    at,
-    event,
-    commands: recorded ?? commands
-  }))
+  const story = moments.slice(from + 1, to + 1).map(({ at, commands, event }) => ({ at, event, commands }))
   return `/**
  * What \`${machine}\` decided ${
     from + 1 === to ? `on event ${to}` : `on the events ${from + 1} to ${to}`
@@ -58,7 +55,7 @@ ${story.map((one) => `  ${Literal.print(one, "  ")}`).join(",\n")}
 /** The state after. */
 const after: unknown = ${Literal.print(stateOf(moments[to]))}
 
-it("${machine} decides as in the recording, from event ${from + 1} to ${to}", () => {
+it("${machine} decides the same on the events ${from + 1} to ${to} of a recording", () => {
   const { machine } = ${module}
   const state = Schema.toCodecJson(machine.State)
   const decodeEvent = Schema.decodeUnknownSync(Schema.toCodecJson(Schema.Union([machine.Event, Woken])))

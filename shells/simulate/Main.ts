@@ -1,21 +1,14 @@
 /** `sluice simulate`: whole trenches in virtual time, with faults, from seeds. */
-import { Effect } from "effect"
+import { Effect, Result } from "effect"
 import * as fs from "node:fs"
-import {
-  Coverage,
-  Fault,
-  Profiles,
-  Properties,
-  Shrink,
-  Simulation,
-  Trace
-} from "../../property-tests/simulation/index.ts"
+import { Profiles, Simulation, Trace } from "../../property-tests/simulation/index.ts"
+import type * as Process from "../runtime/Process.ts"
 import * as Tool from "../runtime/Tool.ts"
+import * as Campaign from "./Campaign.ts"
+import * as Options from "./Options.ts"
 import * as Recordings from "./Recordings.ts"
+import * as Report from "./Report.ts"
 import * as TracePage from "./TracePage.ts"
-
-const list = Object.entries(Profiles.profiles)
-  .map(([name, { size, summary }]) => `  ${name.padEnd(10)}${summary} (${size.targets} targets)`).join("\n")
 
 /** How often progress is shown. Unit: milliseconds. */
 const progressMs = 2_000
@@ -23,156 +16,120 @@ const progressMs = 2_000
 export const command = Tool.tool({
   name: "simulate",
   summary: "Puts whole trenches through faults in virtual time and checks what must hold.",
-  usage: `Usage: sluice simulate [--profile P] [--seed S] [--runs N] [--steps M] [--trace FILE] [--record FOLDER]
-
-  --profile  the kind of life, see below (calm); all: one after another
-  --seed     the first seed; runs take this one and those after it (a fresh one)
-  --runs     how many lives (20; with --trace or --record 1)
-  --steps    the most machine steps of a run (10000000)
-  --trace    writes what happened in the last run: a page if FILE ends in .html, else lines of JSON
-  --record   writes a recording of every machine of the last run, for sluice replay
-
-Profiles:
-${list}
-
-Equal profile and seed give an equal run. Exit code: 0 everything held, 1 something did not, 2 wrong usage.`,
-  options: {
-    profile: { type: "string", default: "calm" },
-    seed: { type: "string" },
-    runs: { type: "string" },
-    steps: { type: "string", default: "10000000" },
-    trace: { type: "string" },
-    record: { type: "string" }
-  },
-  main: ({ options, words }, { err, out }) =>
+  usage: Options.usage,
+  options: Options.options,
+  main: ({ options, words }, world) =>
     Effect.gen(function*() {
-      const { profile, record, trace } = options
-      const names = profile === "all"
-        ? Object.keys(Profiles.profiles).filter(Profiles.isName).filter((name) => name !== "scale")
-        : [profile].filter((name) => typeof name === "string").filter(Profiles.isName)
-      const seed = whole(options["seed"], Math.floor(Math.random() * 1_000_000_000), 0xffff_ffff)
-      const runs = whole(options["runs"], trace === undefined && record === undefined ? 20 : 1, 100_000_000)
-      const steps = whole(options["steps"], 0, Number.MAX_SAFE_INTEGER)
-      const wrong = names.length === 0
-        ? `there is no profile "${String(profile)}"; these are known:\n${list}`
-        : words.length > 0
-        ? `"${words[0]}" is not expected here; see sluice simulate --help`
-        : seed === undefined || runs === undefined || runs === 0 || steps === undefined
-        ? "--seed, --runs and --steps are whole numbers; see sluice simulate --help"
-        : undefined
-      if (wrong !== undefined || seed === undefined || runs === undefined || steps === undefined) {
-        err(`sluice simulate: ${wrong ?? ""}`)
+      const read = Options.read(options, words)
+      if (Result.isFailure(read)) {
+        for (const mistake of read.failure) world.err(`sluice simulate: ${mistake}`)
         return 2
       }
-      const file = typeof trace === "string" ? trace : undefined
-      const folder = typeof record === "string" ? record : undefined
-      for (const name of names) {
-        const code = yield* simulate({ name, seed, runs, maxSteps: steps, file, folder }, out)
-        if (code !== 0) return code
+      const settings = read.success
+      const results: Array<Campaign.Result> = []
+      for (const name of settings.profiles) {
+        const result = yield* campaign(settings, name, world)
+        results.push(result)
+        if (result.failure !== undefined) break
       }
-      return 0
+      if (settings.report !== undefined) {
+        yield* write(settings.report, `${JSON.stringify(Report.json(results), undefined, 2)}\n`)
+        world.out(`report in ${settings.report}`)
+      }
+      return results.every(({ failure }) => failure === undefined) ? 0 : 1
     })
 })
 
-interface Plan {
-  readonly name: Profiles.Name
-  readonly seed: number
-  readonly runs: number
-  readonly maxSteps: number
-  readonly file: string | undefined
-  readonly folder: string | undefined
-}
-
-const simulate = (
-  { file, folder, maxSteps, name, runs, seed }: Plan,
-  out: (line: string) => void
-): Effect.Effect<number> =>
+/** The lives of one profile, with what is told of them. */
+const campaign = (
+  settings: Options.Settings,
+  name: Profiles.Name,
+  { out }: Process.World
+): Effect.Effect<Campaign.Result, Error> =>
   Effect.gen(function*() {
+    const { maxSteps, mutant, runs, schedule, seed } = settings
     const profile = Profiles.profiles[name]
-    const coverage: Coverage.Coverage = new Map()
-    const faults = new Map<string, number>()
-    const started = performance.now()
-    let told = started
-    let steps = 0
-    let virtualMs = 0
+    const { nodes = profile.size.nodes, targets = profile.size.targets } = settings
+    const plan: Campaign.Plan = {
+      name,
+      profile,
+      seed,
+      runs,
+      maxSteps,
+      size: { ...profile.size, nodes, targets },
+      ...schedule === undefined ? {} : { schedule },
+      ...mutant === undefined ? {} : { machines: mutant.machines }
+    }
     out(`${name}: ${runs} ${runs === 1 ? "run" : "runs"} from seed ${seed}: ${profile.summary}`)
-    for (let done = 0; done < runs; done++) {
-      const options = {
-        profile,
-        seed: (seed + done) >>> 0,
-        maxSteps,
-        coverage,
-        trace: file !== undefined || folder !== undefined
-      }
-      const outcome = Simulation.run(options)
-      steps += outcome.steps
-      virtualMs += outcome.virtualMs
-      for (const { fault } of outcome.schedule) faults.set(fault._tag, (faults.get(fault._tag) ?? 0) + 1)
-      const isLast = done + 1 === runs || outcome.violations.length > 0
-      if (file !== undefined && isLast && outcome.journal !== undefined) {
-        const again = `sluice simulate --profile ${name} --seed ${outcome.seed}`
-        const told = { title: `A life of a trench: ${name}, seed ${outcome.seed}`, command: again }
-        const { journal } = outcome
-        const page = file.endsWith(".html")
-          ? yield* Effect.promise(() => TracePage.html(told, outcome))
-          : Trace.ndjson(journal)
-        fs.writeFileSync(file, page)
-        out(`${journal.entries().length} lines of trace in ${file}`)
-      }
-      if (folder !== undefined && isLast && outcome.journal !== undefined) {
-        out(`${Recordings.write(folder, outcome.journal)} recordings in ${folder}`)
-      }
-      if (outcome.violations.length > 0) {
-        for (const line of report(name, options, outcome)) out(line)
-        return 1
-      }
+    const lives = Campaign.run(plan)
+    let told = performance.now()
+    let next = lives.next()
+    while (next.done !== true) {
       const now = performance.now()
-      if (now - told > progressMs && !isLast) {
+      if (now - told > progressMs && next.value.done < runs) {
         told = now
-        out(`  ${done + 1} of ${runs} runs, ${((done + 1) / (now - started) * 1_000).toFixed(1)} runs/s`)
+        out(Report.progress(next.value))
       }
       // A signal is heard between two runs.
       yield* Effect.sleep(0)
+      next = lives.next()
     }
-    const seconds = (performance.now() - started) / 1_000
-    const missing = Coverage.missing(coverage)
-    out(
-      `${name}: everything held in ${runs} runs: ${(runs / seconds).toFixed(1)} runs/s, `
-        + `${Math.round(steps / seconds)} steps/s, ${Math.round(virtualMs / 1_000 / seconds)} times as fast as life`
-    )
-    out(`  faults: ${[...faults].map(([fault, count]) => `${count} ${fault}`).join(", ") || "none"}`)
-    out(`  rows: ${Coverage.rows.length - missing.length} of ${Coverage.rows.length}; never: ${missing.join(", ")}`)
-    return 0
+    const result = next.value
+    const words = ["sluice simulate", `--profile ${name}`, ...said(settings, profile)]
+    const failedSeed = result.failure?.outcome.seed ?? (seed + result.done - 1) >>> 0
+    const again = [...words, `--seed ${failedSeed}`].join(" ")
+    for (const line of Report.lines(result, `${again} --trace run.html`)) out(line)
+    yield* show(settings, result, again, failedSeed, out)
+    return result
   })
 
-/** What failed, the smallest schedule that still fails in the same way, and how to see it. */
-const report = (
-  name: Profiles.Name,
-  options: Simulation.Options,
-  { schedule, seed, violations }: Simulation.Outcome
-): ReadonlyArray<string> => {
-  const properties = new Set(violations.map(({ property }) => property))
-  const shrunk = Shrink.shrink(
-    schedule,
-    (part) =>
-      Simulation.run({ ...options, trace: false, schedule: part }).violations.some(({ property }) =>
-        properties.has(property)
-      )
-  )
-  return [
-    `FAILED with seed ${seed}:`,
-    ...violations.flatMap(({ at, detail, property }) => [
-      `  ${(at / 1_000).toFixed(3)} s  ${property}: ${detail}`,
-      `             ${Properties.reasonOf(property)}`
-    ]),
-    `The smallest schedule that still fails (${shrunk.schedule.length} of ${schedule.length} faults, ${shrunk.runs} runs):`,
-    ...shrunk.schedule.length === 0 ? ["  no fault at all"] : shrunk.schedule.map(Fault.describe),
-    `Again: sluice simulate --profile ${name} --seed ${seed} --trace run.html`
-  ]
-}
+/** What of the command line a run depends on besides profile and seed. */
+const said = (
+  { config, mutant, nodes, schedule, targets }: Options.Settings,
+  { size }: Profiles.Profile
+): ReadonlyArray<string> => [
+  ...config === undefined ? [] : [`--config ${config}`],
+  ...targets === undefined || targets === size.targets ? [] : [`--targets ${targets}`],
+  ...nodes === undefined || nodes === size.nodes ? [] : [`--nodes ${nodes}`],
+  ...mutant === undefined ? [] : [`--mistake "${mutant.mistake}"`],
+  ...schedule === undefined ? [] : ["--faults FILE"]
+]
 
-const whole = (text: unknown, absent: number, maximum: number): number | undefined => {
-  if (text === undefined) return absent
-  const number = typeof text === "string" && /^\d{1,16}$/.test(text) ? Number(text) : Number.NaN
-  return number <= maximum ? number : undefined
-}
+/** Lives the failed or the last life again, with a journal. */
+const show = (
+  { record, trace }: Options.Settings,
+  { failure, plan }: Campaign.Result,
+  again: string,
+  seed: number,
+  out: (line: string) => void
+): Effect.Effect<void, Error> =>
+  Effect.gen(function*() {
+    if (trace === undefined && record === undefined) return
+    const { name, runs: _runs, ...options } = plan
+    const outcome = Simulation.run({
+      ...options,
+      ...failure === undefined ? {} : { schedule: failure.shrunk.schedule },
+      seed,
+      trace: true
+    })
+    const { journal } = outcome
+    if (journal === undefined) return
+    if (trace !== undefined) {
+      const what = failure === undefined ? "A life of a trench" : "The smallest life that fails"
+      const told = { title: `${what}: ${name}, seed ${seed}`, command: `${again} --trace ${trace}` }
+      const text = trace.endsWith(".html")
+        ? yield* Effect.promise(() => TracePage.html(told, outcome))
+        : Trace.ndjson(journal)
+      yield* write(trace, text)
+      out(`trace of ${journal.entries().length} entries in ${trace}`)
+    }
+    if (record !== undefined) {
+      const count = yield* attempt(() => Recordings.write(record, journal))
+      out(`${count} recordings in ${record}`)
+    }
+  })
+
+const write = (file: string, text: string): Effect.Effect<void, Error> => attempt(() => fs.writeFileSync(file, text))
+
+const attempt = <A>(run: () => A): Effect.Effect<A, Error> =>
+  Effect.try({ try: run, catch: (cause) => cause instanceof Error ? cause : new Error(String(cause)) })
