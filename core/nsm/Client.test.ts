@@ -163,6 +163,22 @@ describe("nsm-client", () => {
     assert.deepStrictEqual(tags(client.send(30, answered(second))), ["Reply", "Request"])
   })
 
+  it("heals although the user asks again and again, once the monitor has said that the connection is down", () => {
+    const { client, commands } = established()
+    const monitor = commands[0]?._tag === "Monitor" ? commands[0].call : -1
+    const asked: Array<string> = []
+    for (let attempt = 0; attempt < 4; attempt++) {
+      const now = 1_000 * (attempt + 1)
+      const connection = { ...wanted, context: { ...Model.emptyContext, extra: { [attempt]: "" } } }
+      const [request] = client.send(now, { _tag: "RequestRequested", reply: 9, connection, interfaceName: "nsm-0" })
+      if (request?._tag !== "Request") return assert.fail("a request")
+      if (attempt === 0) client.send(now, { _tag: "MonitorChanged", call: monitor, change: "Down" })
+      asked.push(request.connection.state)
+      client.send(now, { _tag: "RequestFailed", call: request.call, reason: "Unavailable", message: "" })
+    }
+    assert.deepStrictEqual(asked, ["Up", "Up", "Up", "ReselectRequested"])
+  })
+
   it("waits before it heals, and keeps a pinned endpoint", () => {
     const client = play()
     const connection = { ...wanted, endpointName: "nse" }

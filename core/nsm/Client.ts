@@ -180,7 +180,9 @@ const failed = (state: State, call: number, failure: Model.Failure, now: Machine
   const [rested, delayMs] = ClientState.backoff(state, attempt)
   const retryAt = now + delayMs
   const gone = failure.reason === "NotFound" || attempt >= refreshAttempts
-  if (phase._tag === "Refreshing" && !(phase.ask === undefined && gone)) {
+  // A request of the user may fail for its own sake while the connection stands; without a monitor nobody knows that.
+  const isOwnFault = phase.ask !== undefined && phase.live.monitor !== undefined
+  if (phase._tag === "Refreshing" && (isOwnFault || !gone)) {
     const step: Step = [
       { ...rested, phase: { _tag: "Established", live: phase.live, attempt, refreshAt: retryAt } },
       answers

@@ -147,7 +147,7 @@ describe("Conduit", () => {
     assert.strictEqual(request?.interfaceName, "nsm-0")
     assert.deepStrictEqual(request?.connection.mechanism?.parameters, { inodeURL: "inode://1/2" })
     assert.deepStrictEqual(request?.connection.labels, { nodeName: "n", kept: "yes" })
-    assert.deepStrictEqual([request?.connection.path.index, request?.connection.endpointName], [0, "proxy-1"])
+    assert.deepStrictEqual([request?.connection.path.index, request?.connection.endpointName], [0, ""])
   })
 
   it("C3 a connection that is down is asked for anew", () => {

@@ -32,10 +32,14 @@ export const initial = (at: Config.ConduitKey, settings: Model.Settings): Reques
   }
 })
 
-/** Takes over a connection that survived a restart; one that is down is asked for anew, at any endpoint. */
+/**
+ * Takes over a connection that survived a restart; one that is down is asked for anew. No endpoint is named, though the
+ * manager keeps the one it has: who names it is bound to it, also when another proxy has taken its place.
+ */
 export const recovered = (found: Nsm.Connection, at: Config.ConduitKey, settings: Model.Settings): Request => {
   const connection = {
     ...found,
+    endpointName: "",
     id: id(at, settings),
     path: { ...found.path, index: 0 },
     labels: { ...found.labels, nodeName: settings.node }

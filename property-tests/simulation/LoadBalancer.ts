@@ -1,8 +1,8 @@
 /** A load balancer in a simulated world, as `shells/loadbalancer`: in the pod of a frontend. */
-import { Equal } from "effect"
 import type * as Target from "../../core/config/Target.ts"
 import { LoadBalancer, type Model, Routes } from "../../core/loadbalancer/index.ts"
 import { Configuration } from "../../core/nsp/index.ts"
+import * as Same from "../../core/Same.ts"
 import * as Actor from "./Actor.ts"
 import type * as Api from "./Api.ts"
 import * as Endpoint from "./Endpoint.ts"
@@ -68,7 +68,7 @@ export const make = (ground: Ground, options: Options): LoadBalancerProgram => {
           const { after, before } = command
           return life.later(life.draw(1, 20), () => {
             // The script tells the difference: against other rules than it was made for it fails.
-            if (before !== undefined && !Equal.equals(before, rules)) {
+            if (before !== undefined && !Same.equals(before, rules)) {
               return send({ _tag: "RulesFailed", call, reason: "the rules are others" })
             }
             options.onRules(rules, after)

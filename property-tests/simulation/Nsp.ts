@@ -1,8 +1,8 @@
 /** The NSP in a simulated world, as `shells/nsp`: the registry with its store on disk, and the watches. */
-import { Equal } from "effect"
 import type * as Config from "../../core/config/Model.ts"
 import type * as Target from "../../core/config/Target.ts"
 import { Registry } from "../../core/nsp/index.ts"
+import * as Same from "../../core/Same.ts"
 import * as Actor from "./Actor.ts"
 import { type Ground, lifetimes, names } from "./Ground.ts"
 import type { Program } from "./World.ts"
@@ -75,7 +75,7 @@ export const make = (ground: Ground, initial: Config.Configuration): Nsp => {
       const one: Watcher = {
         look: () => {
           const value = view()
-          if (value === undefined || (last !== undefined && Equal.equals(value, last))) return
+          if (value === undefined || (last !== undefined && Same.equals(value, last))) return
           last = value
           emit(value)
         }

@@ -2,11 +2,11 @@
  * What must hold in a simulated trench, by name and with its reason. Safety is looked at after steps and every second;
  * liveness when the faults are over and the bounded time to recover has passed.
  */
-import { Equal } from "effect"
 import type * as Config from "../../core/config/Model.ts"
 import * as Target from "../../core/config/Target.ts"
 import { LoadBalancer, type Model } from "../../core/loadbalancer/index.ts"
 import { Cidr, Ip } from "../../core/net/index.ts"
+import * as Same from "../../core/Same.ts"
 import * as Manifests from "./Manifests.ts"
 import * as Oracle from "./Oracle.ts"
 import type * as Tapa from "./Tapa.ts"
@@ -102,7 +102,7 @@ const uniqueIdentifiers = (trench: Trench.Trench): void => {
 }
 
 const flowsStay = (name: string, before: Model.Stream, after: Model.Stream, report: Violate): void => {
-  if (Equal.equals(before.identifiers, after.identifiers)) return
+  if (Same.equals(before.identifiers, after.identifiers)) return
   const [old, marks] = [Oracle.marksOf(before), Oracle.marksOf(after)]
   const [left, joined] = [new Set(before.identifiers), new Set(after.identifiers)]
   const moved = old.findIndex((mark, slot) => {
@@ -230,7 +230,7 @@ const announcedAgain = (trench: Trench.Trench, report: Violate): void => {
     const wanted = attracted(trench).filter((vip) => families.includes(Cidr.family(vip))).toSorted()
     for (const { name } of trench.frontends) {
       const heard = [...gateway.announced().get(name) ?? []].toSorted()
-      if (!Equal.equals(heard, wanted)) {
+      if (!Same.equals(heard, wanted)) {
         report("announced-again", `${gateway.name} hears [${heard.join()}] from ${name}, not [${wanted.join()}]`)
       }
     }
@@ -317,24 +317,24 @@ const watchersKnow = (
   const addresses = vips.map(({ address }) => address)
   for (const { name, rules, state } of trench.loadBalancers) {
     const lists = state()?.lists
-    const knows = Equal.equals(lists?.vips, vips) && Equal.equals(lists?.streams, streams)
-      && Equal.equals(lists?.flows, flows) && Equal.equals(lists?.portNats, portNats)
-      && Equal.equals(rules()?.portNats, portNats) && count(lists?.targets) === registered.length
+    const knows = Same.equals(lists?.vips, vips) && Same.equals(lists?.streams, streams)
+      && Same.equals(lists?.flows, flows) && Same.equals(lists?.portNats, portNats)
+      && Same.equals(rules()?.portNats, portNats) && count(lists?.targets) === registered.length
     if (!knows) {
       report("watchers-know", `${name}: ${count(lists?.targets)} targets of ${registered.length}, or older lists`)
     }
   }
   for (const { name, state } of trench.proxies) {
-    if (!Equal.equals(state()?.vips, addresses)) report("watchers-know", `${name} knows other VIPs`)
+    if (!Same.equals(state()?.vips, addresses)) report("watchers-know", `${name} knows other VIPs`)
   }
   for (const { name, state } of trench.frontends) {
     const known = state()?.attractor?.vips ?? []
-    if (!Equal.equals([...known].toSorted(), attracted(trench).toSorted())) {
+    if (!Same.equals([...known].toSorted(), attracted(trench).toSorted())) {
       report("watchers-know", `${name} knows other VIPs`)
     }
   }
   for (const { name, statuses, watched } of trench.targets) {
-    if (!Equal.equals(watched(), statuses())) {
+    if (!Same.equals(watched(), statuses())) {
       report("watchers-know", `the application of ${name} heard ${watched().map(({ status }) => status).join()}`)
     }
   }

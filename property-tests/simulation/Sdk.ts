@@ -1,7 +1,7 @@
 /** The client of NSM in a simulated process, as `shells/sdk/Client.ts`: sessions, interface names, queries, finding. */
-import { Equal } from "effect"
 import * as ClientState from "../../core/nsm/ClientState.ts"
 import { Client, Finding, Model, Naming } from "../../core/nsm/index.ts"
+import * as Same from "../../core/Same.ts"
 import * as Actor from "./Actor.ts"
 import { type Ground, lifetimes, names, reopenMs, requestMs } from "./Ground.ts"
 import type { Life } from "./World.ts"
@@ -266,7 +266,7 @@ export const make = (ground: Ground, life: Life, options: Options) => {
         stop?.()
         return ended()
       }
-      if (Equal.equals(view, last)) return
+      if (Same.equals(view, last)) return
       last = view
       on(view)
     }
@@ -283,7 +283,7 @@ export const make = (ground: Ground, life: Life, options: Options) => {
     const learn = (state: Finding.State): void => {
       known = state
       const view = Finding.view(known)
-      if (Equal.equals(view, told)) return
+      if (Same.equals(view, told)) return
       told = view
       on(view)
     }

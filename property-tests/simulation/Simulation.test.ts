@@ -9,13 +9,21 @@ import * as Trace from "./Trace.ts"
 const everyday = ["calm", "upgrade", "flaky", "crashes", "churn", "storm"] as const
 const fresh = Math.floor(Math.random() * 1_000_000)
 
-/** Seeds that found a defect. */
-const regressions: ReadonlyArray<readonly [Profiles.Name, number]> = [
-  ["storm", 1048],
-  ["storm", 1046],
-  ["storm", 100_288],
-  ["storm", 100_290],
-  ["crashes", 100_321]
+/** Lives that found a defect: with the faults that a seed drew then, as a seed draws others when profiles change. */
+const regressions: ReadonlyArray<readonly [was: string, profile: Profiles.Name, seed: number, Fault.Schedule?]> = [
+  ["enabled a target that had expired, beside another with its identifier", "storm", 100_288],
+  ["bound a target that had restarted to a proxy that was replaced", "storm", 5_006, [
+    { at: 93_699, fault: { _tag: "Crash", process: "target-5", downMs: 2_072 } },
+    { at: 147_848, fault: { _tag: "Replace", process: "proxy-1", pauseMs: 16_309 } }
+  ]],
+  ["kept a target from healing because it asked again and again", "storm", 1_000_029, [
+    { at: 111_006, fault: { _tag: "Crash", process: "nsp", downMs: 11_723 } },
+    { at: 118_248, fault: { _tag: "Set", kind: "vip", n: 4, present: true } },
+    { at: 122_024, fault: { _tag: "Part", a: "target-3", b: "nsp", forMs: 48_415 } },
+    { at: 130_380, fault: { _tag: "Restart", process: "proxy-1", pauseMs: 4_297 } },
+    { at: 142_828, fault: { _tag: "Crash", process: "ipam", downMs: 28_376 } },
+    { at: 162_316, fault: { _tag: "Replace", process: "proxy-1", pauseMs: 19_735 } }
+  ]]
 ]
 
 const report = ({ schedule, seed, violations }: Simulation.Outcome): string =>
@@ -63,8 +71,12 @@ describe("A simulated trench", () => {
     assert.strictEqual(right.violations.length, 0, report(right))
   })
 
-  it.each(regressions)("survives what once went wrong in the profile %s with seed %i", (name, seed) => {
-    const outcome = Simulation.run({ profile: Profiles.profiles[name], seed })
+  it.each(regressions)("survives what once %s: profile %s, seed %i", (_, name, seed, schedule) => {
+    const outcome = Simulation.run({
+      profile: Profiles.profiles[name],
+      seed,
+      ...(schedule === undefined ? {} : { schedule })
+    })
     assert.strictEqual(outcome.violations.length, 0, report(outcome))
   })
 
