@@ -1,5 +1,5 @@
 /**
- * Builds `dist/`: the `sluice` command with one bundle per subcommand, and `core/` as a library with types.
+ * Builds `dist/`: the `sluice` command with one bundle per subcommand, and the library, `core/` and the simulation, with types.
  *
  * Native add-ons stay outside of the bundle: they are resolved from node_modules at run time.
  */
@@ -8,6 +8,7 @@ import { chmod, copyFile, readdir, rm, stat, writeFile } from "node:fs/promises"
 import { commands } from "../shells/cli/Commands.ts"
 import { bundle, bundleCommand } from "./bundle.ts"
 import { fill } from "./compileCache.ts"
+import { library } from "./library.ts"
 import { page } from "./page.ts"
 
 const started = Date.now()
@@ -19,13 +20,11 @@ await chmod("dist/sluice.mjs", 0o755)
 // What the lab starts as processes of their own, and its default, lie beside it.
 await bundle({ TargetApp: "shells/lab/TargetApp.ts", TrafficClient: "shells/lab/TrafficClient.ts" }, "dist/programs")
 await copyFile("shells/lab/default-trench.yaml", "dist/programs/default-trench.yaml")
-const tracePage = await page()
-await writeFile("dist/programs/trace.html", tracePage)
+await writeFile("dist/programs/trace.html", await page())
 
 await fill("dist/sluice.mjs", Object.keys(commands))
 
-// The library keeps its modules, so that a user's own bundler drops what is not imported.
-execFileSync("tsc", ["-p", "scripts/tsconfig.library.json"], { stdio: "inherit" })
+await library("dist")
 
 let total = 0
 for (const file of (await readdir("dist", { recursive: true })).filter((name) => name.endsWith(".mjs"))) {

@@ -1,6 +1,7 @@
 /** Whole trenches in virtual time: worlds, profiles, properties, traces. */
 export * as Coverage from "./Coverage.ts"
 export * as Fault from "./Fault.ts"
+export * as Ground from "./Ground.ts"
 export * as Journal from "./Journal.ts"
 export * as Manifests from "./Manifests.ts"
 export * as Oracle from "./Oracle.ts"

@@ -66,6 +66,14 @@ export function* run(plan: Plan): Generator<Omit<Result, "failure">, Result> {
   return { ...soFar(), failure: undefined }
 }
 
+/** Simulates all lives at once. */
+export const all = (plan: Plan): Result => {
+  const lives = run(plan)
+  let next = lives.next()
+  while (next.done !== true) next = lives.next()
+  return next.value
+}
+
 const failureOf = (plan: Plan, outcome: Simulation.Outcome): Failure => {
   const { name: _name, runs: _runs, ...options } = plan
   const violated = new Set(outcome.violations.map(({ property }) => property))

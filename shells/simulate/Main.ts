@@ -4,6 +4,7 @@ import * as fs from "node:fs"
 import { Profiles, Simulation, Trace } from "../../property-tests/simulation/index.ts"
 import type * as Process from "../runtime/Process.ts"
 import * as Tool from "../runtime/Tool.ts"
+import { version } from "../runtime/Version.ts"
 import * as Campaign from "./Campaign.ts"
 import * as Options from "./Options.ts"
 import * as Recordings from "./Recordings.ts"
@@ -33,7 +34,7 @@ export const command = Tool.tool({
         if (result.failure !== undefined) break
       }
       if (settings.report !== undefined) {
-        yield* write(settings.report, `${JSON.stringify(Report.json(results), undefined, 2)}\n`)
+        yield* write(settings.report, `${JSON.stringify({ version, ...Report.json(results) }, undefined, 2)}\n`)
         world.out(`report in ${settings.report}`)
       }
       return results.every(({ failure }) => failure === undefined) ? 0 : 1

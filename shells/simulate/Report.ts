@@ -1,6 +1,5 @@
 /** What many lives came to: for people, and as JSON for scripts. */
 import { Coverage, Fault } from "../../property-tests/simulation/index.ts"
-import { version } from "../runtime/Version.ts"
 import type * as Campaign from "./Campaign.ts"
 
 /** The rows of one machine: pairs of it and an event. */
@@ -76,10 +75,8 @@ const coverage = (result: Campaign.Result): ReadonlyArray<string> => {
 }
 
 /** The same as JSON. */
-export const json = (results: ReadonlyArray<Campaign.Result>, leftOut: ReadonlyArray<string> = []): object => ({
-  version,
+export const json = (results: ReadonlyArray<Campaign.Result>): object => ({
   held: results.every(({ failure }) => failure === undefined),
-  leftOut,
   profiles: results.map(({ coverage, cut, done, failure, faults, plan, seconds, steps, virtualMs }) => ({
     profile: plan.name,
     seed: plan.seed,
