@@ -22,8 +22,8 @@ export interface Ground {
   readonly sweep: (keep: ReadonlyArray<Cross.Cross>) => Effect.Effect<void>
   /** Only the first operations of the plan: the forwarder was killed on the way. */
   readonly begin: (desired: Forward.Desired, operations: number) => Effect.Effect<void>
-  /** Deletes a link, as its owner may. */
-  readonly cut: (url: string, link: string) => Effect.Effect<void>
+  /** What somebody else does in the namespace. */
+  readonly change: (url: string, operation: Kernel.Operation) => Effect.Effect<void>
   /** Ends the namespace with all that it has a part in, and gives the part to a new one. */
   readonly renew: (place: Place) => Effect.Effect<void>
 }
@@ -75,7 +75,7 @@ export const modelled = (manager: string): Ground => {
         const plan = Forward.plan.plan({ ...(cross && { cross }), ...(previous && { previous }) }, seen)
         carryOut(kernels, plan.slice(0, operations))
       }),
-    cut: (url, link) => Effect.sync(() => kernels.apply(url, { _tag: "DeleteLink", link })),
+    change: (url, operation) => Effect.sync(() => kernels.apply(url, operation)),
     renew: (place) =>
       Effect.sync(() => {
         kernels.remove(url(place))

@@ -1,7 +1,7 @@
 /**
  * Lives of connections as random moves: requests, refreshes, changes of context, closes, a manager that is killed at any
  * point and comes back, links that somebody deletes, namespaces that end. The manager of `core/nsm` decides; a `Ground`
- * carries out, on modelled kernels (`Sequence.test.ts`) or on real ones (`shells/nsm/Sequence.test.ts`).
+ * carries out, on modelled kernels (`Sequence.test.ts`) or on real ones (`shells/nsm/Forwarder.test.ts`).
  *
  * 1. While everything is up, the kernels hold what a forwarder that starts from nothing would make, and nothing else.
  * 2. At any rest, nothing stands that belongs to no connection.
@@ -310,7 +310,7 @@ const player = (ground: Ground) => {
         if (found === undefined) return Effect.void
         const { endpoint } = found.cross
         return Effect.andThen(
-          ground.cut(endpoint.netns, endpoint.link),
+          ground.change(endpoint.netns, { _tag: "DeleteLink", link: endpoint.link }),
           Effect.suspend(() => lost(client, false, move))
         )
       }
