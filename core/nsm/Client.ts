@@ -92,6 +92,9 @@ const requested = (state: State, ask: Ask, now: Machine.Millis): Step => {
 
 /** Idle: the first request of a connection. */
 const open = (state: State, ask: Ask, now: Machine.Millis): Step => {
+  if (ask.connection.id === "") {
+    return [state, [reply(ask, { _tag: "Failed", reason: "Invalid", message: "a connection needs an id" })]]
+  }
   const preference = Model.kernelMechanism(state.settings.netns, ask.interfaceName)
   const connection = ClientState.begin(state.settings, named(ask.connection, preference), now)
   return [
@@ -146,7 +149,8 @@ const succeeded = (state: State, call: number, answer: Model.Connection, now: Ma
   const before = phase._tag === "Requesting" ? undefined : phase.live
   const wanted = phase._tag === "Refreshing" ? phase.wanted : before
   const connection: Model.Connection = { ...answer, state: "Up" }
-  const kept = phase._tag === "Refreshing" ? before?.monitor : undefined
+  const isSameRecord = before?.connection.path.segments[1]?.id === connection.path.segments[1]?.id
+  const kept = phase._tag === "Refreshing" && isSameRecord ? before?.monitor : undefined
   const monitor = kept ?? state.nextCall
   const live: Live = {
     connection,

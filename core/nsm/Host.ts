@@ -118,11 +118,15 @@ const requested = (
   const name = (standing === undefined ? undefined : Model.interfaceName(standing))
     ?? wanted.parameters["name"] ?? Naming.byService(connection.networkService, random)
   const parameters = { ...wanted.parameters, inodeURL: state.settings.netns, name }
-  return accept(state, id, {
+  const ask: Ask = {
     _tag: "Ask",
     reply,
     connection: Path.trim({ ...entered.success, mechanism: { ...wanted, parameters } })
-  })
+  }
+  // Who selects anew wants the old connection ended first.
+  return standing !== undefined && connection.state === "ReselectRequested"
+    ? Machine.andThen(accept(state, id, { _tag: "End" }), (left) => accept(left, id, ask))
+    : accept(state, id, ask)
 }
 
 const closeRequested = (state: State, reply: number, connection: Model.Connection): Step => {
@@ -175,7 +179,10 @@ const refused = (state: State, event: Extract<Event, { _tag: "HandleFailed" }>):
   const found = find(state, event.call)
   if (found === undefined || found.pending._tag !== "Ask") return Machine.stay(state)
   const { reason, message } = event
-  return proceed(state, found.id, found.guest, [
+  // What was agreed before stands, but those who monitor it hear that it is in doubt.
+  const { standing, ...guest } = found.guest
+  const doubted = standing && { ...standing, connection: { ...standing.connection, state: "Down" as const } }
+  return proceed(state, found.id, doubted === undefined ? guest : { ...guest, standing: doubted }, [
     { _tag: "Reply", reply: found.pending.reply, result: { _tag: "Failed", reason, message } }
   ])
 }

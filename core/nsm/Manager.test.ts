@@ -214,7 +214,7 @@ describe("nsmgr, up", () => {
     assert.deepStrictEqual(manager.find("Plumb").cross.endpoint.routes, [])
   })
 
-  it("lets a refresh wait for an endpoint that is away, and goes down, not touching the datapath, if it stays so", () => {
+  it("E5: lets a refresh wait for an endpoint that is away, and goes down, not touching the datapath, if it stays so", () => {
     const manager = standing()
     manager.send(ask(2))
     assert.deepStrictEqual(manager.settle("RequestEndpoint", 1), [])
@@ -261,7 +261,7 @@ describe("nsmgr, up", () => {
     assert.strictEqual(manager.connection()?.state, "Down")
   })
 
-  it("leaves the old endpoint on a reselect and prefers another", () => {
+  it("B12: leaves the old endpoint on a reselect and prefers another", () => {
     const manager = standing()
     manager.offer("nse", "other")
     assert.deepStrictEqual(tags(manager.send(ask(2, client({ state: "ReselectRequested" })))), ["CloseEndpoint"])
@@ -291,7 +291,7 @@ describe("nsmgr, up", () => {
     assert.deepStrictEqual(manager.ids(), [])
   })
 
-  it("closes by itself a request timeout before the client's token expires", () => {
+  it("E1: closes by itself a request timeout before the client's token expires", () => {
     const manager = standing()
     manager.send({ _tag: "UnregisterEndpointRequested", reply: 9, name: "nse" })
     assert.strictEqual(manager.wake(), 585_000)
@@ -338,7 +338,7 @@ describe("nsmgr, up", () => {
     assert.deepStrictEqual(tags(commands), ["Answer", "CloseEndpoint"])
   })
 
-  it("closes towards endpoint and kernel, then answers", () => {
+  it("C1: closes towards endpoint and kernel, then answers", () => {
     const manager = standing()
     assert.deepStrictEqual(tags(manager.send(close(2))), ["CloseEndpoint"])
     assert.deepStrictEqual(tags(manager.settle("CloseEndpoint")), ["Unplumb"])

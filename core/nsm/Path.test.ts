@@ -28,29 +28,29 @@ describe("Path", () => {
     assert.strictEqual(Path.last(plain, 0, 9).path.segments[0]?.expiresAt, 9)
   })
 
-  it("starts a path with the given id, or a fresh one", () => {
+  it("P1: starts a path with the given id, or a fresh one", () => {
     assert.deepStrictEqual(ids(enter("c", client("x"))), ["c:x"])
     assert.deepStrictEqual(enter("c", client("")).id, "fresh")
   })
 
-  it("keeps id and index when the same hop enters again", () => {
+  it("P2: keeps id and index when the same hop enters again", () => {
     const entered = enter("c", client("other", ["c", "x"], ["m", "y"]))
     assert.strictEqual(entered.id, "x")
     assert.strictEqual(entered.path.index, 0)
   })
 
-  it("appends a segment with a fresh id", () => {
+  it("P6: appends a segment with a fresh id", () => {
     const entered = enter("m", client("x", ["c", "x"]))
     assert.deepStrictEqual(ids(entered), ["c:x", "m:fresh"])
     assert.strictEqual(entered.id, "fresh")
     assert.strictEqual(entered.path.index, 1)
   })
 
-  it("takes its own id out of the path", () => {
+  it("P7: takes its own id out of the path", () => {
     assert.strictEqual(enter("m", client("x", ["c", "x"], ["m", "y"], ["e", "z"])).id, "y")
   })
 
-  it("takes over the segment of another hop under a fresh id", () => {
+  it("P5: takes over the segment of another hop under a fresh id", () => {
     assert.deepStrictEqual(ids(enter("m", client("x", ["c", "x"], ["n", "y"], ["e", "z"]))), ["c:x", "m:fresh", "e:z"])
   })
 
@@ -63,7 +63,7 @@ describe("Path", () => {
     assert.deepStrictEqual(Path.toCaller(same).id, "x")
   })
 
-  it("refuses an id that is not the caller's, and an index outside the path", () => {
+  it("P3 P4: refuses an id that is not the caller's, and an index outside the path", () => {
     const foreign = Path.enter({ name: "m", freshId: "f" }, client("other", ["c", "x"]))
     assert.isTrue(Result.isFailure(foreign) && foreign.failure.includes("\"other\""))
     const outside = { ...client("x", ["c", "x"]), path: { ...client("x", ["c", "x"]).path, index: 1 } }

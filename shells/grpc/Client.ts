@@ -48,6 +48,8 @@ export interface CallOptions {
   readonly metadata?: Metadata
   /** Default: that of the client. */
   readonly waitForReady?: boolean
+  /** Hears the text metadata that comes ahead of the answer; of unary calls only. */
+  readonly onHeaders?: (headers: Metadata) => void
 }
 
 /** How a channel fares. */
@@ -187,6 +189,8 @@ const callOn = (channel: grpc.Client, client: Options): Client["call"] => {
             (error, response) =>
               resume(error === null ? Effect.succeed(response) : Effect.fail(GrpcError.fromUnknown(error)))
           )
+          const { onHeaders } = options
+          if (onHeaders !== undefined) running.on("metadata", (headers) => onHeaders(textOf(headers)))
           return Effect.sync(() => running.cancel())
         })
     )
@@ -236,6 +240,11 @@ const streamOn = (channel: grpc.Client, client: Options): Client["stream"] => {
   }
   return stream
 }
+
+const textOf = (metadata: grpc.Metadata): Metadata =>
+  Object.fromEntries(
+    Object.entries(metadata.getMap()).flatMap(([key, value]) => typeof value === "string" ? [[key, value]] : [])
+  )
 
 /** grpc-js throws when a closed channel is used. */
 const isShutDown = (channel: grpc.Client): boolean =>

@@ -6,11 +6,13 @@ import * as os from "node:os"
 import * as path from "node:path"
 import { Cidr } from "../../core/net/index.ts"
 import * as Model from "../../core/nsm/Model.ts"
+import * as RegistryPath from "../../core/nsm/RegistryPath.ts"
 import * as Token from "../../core/nsm/Token.ts"
 import { NetworkServiceDefinition } from "../../proto/gen/networkservice.ts"
 import { NetworkServiceEndpointRegistryDefinition } from "../../proto/gen/registry.ts"
 import * as Grpc from "../grpc/Client.ts"
 import * as Health from "../grpc/Health.ts"
+import * as Server from "../grpc/Server.ts"
 import * as Namespace from "../netlink/Namespace.ts"
 import * as Netlink from "../netlink/Netlink.ts"
 import { NsmClient } from "../sdk/Client.ts"
@@ -90,7 +92,7 @@ const world = Effect.gen(function*() {
       identity(name),
       (context) => Effect.provide(Identity.client({ target: url, ...tokens }), context)
     )
-  return { tag, agent, agentOf: socket, folder, url, client, endpoint, serve, use, channel }
+  return { tag, agent, agentOf: socket, folder, url, client, endpoint, as, identity, serve, use, channel }
 })
 
 const links = (namespace: string) =>
@@ -117,6 +119,45 @@ const ask = (client: Grpc.Client, token?: string) =>
   }).pipe(Effect.flip, Effect.map(({ code, details }) => [code, details]))
 
 describe("nsmgr with SPIFFE identities", () => {
+  it.live(
+    "T4: a strict client is served by those who prove every hop, and by nobody else",
+    () =>
+      run(Effect.gen(function*() {
+        const here = yield* world
+        const { running } = yield* here.serve("endpoint")
+        yield* registered(running)
+        const options = { name: "tapa", namespace: here.client, naming: "Counter", ...limits } as const
+        const ask = (manager: string, isStrict: boolean) =>
+          Effect.flatMap(NsmClient, (nsm) => Effect.result(nsm.request(wanted))).pipe(
+            Effect.provide(NsmClient.layer({ ...options, manager, isStrict })),
+            here.as("client")
+          )
+        const served = yield* ask(here.url, true)
+        assert.isTrue(Result.isSuccess(served))
+        assert.strictEqual(yield* links(here.client), 1)
+
+        // It answers what it was asked, so nobody after the client shows a token.
+        const ended: Array<string> = []
+        const careless = `unix://${here.folder}/careless.sock`
+        yield* Effect.gen(function*() {
+          const credentials = yield* Identity.credentials
+          yield* Server.serve({
+            address: careless,
+            ...credentials,
+            services: [Server.service(NetworkServiceDefinition, {
+              request: ({ connection }) => Effect.succeed(Wire.connectionTo(Wire.connectionFrom(connection))),
+              close: ({ id }) => Effect.as(Effect.sync(() => ended.push(id)), {})
+            })]
+          })
+        }).pipe(Effect.provide(yield* here.identity("stranger")))
+        const refused = yield* Effect.flip(Effect.flatMap(ask(careless, true), Effect.fromResult))
+        assert.strictEqual(refused.reason, "Denied")
+        assert.deepStrictEqual(ended, ["client-0"])
+        assert.isTrue(Result.isSuccess(yield* ask(careless, false)))
+      })),
+    30_000
+  )
+
   it.live(
     "connects over mutual TLS: each token is addressed to the maker of the next, also after the identities rotate",
     () =>
@@ -188,7 +229,7 @@ describe("nsmgr with SPIFFE identities", () => {
     })), 30_000)
 
   it.live(
-    "refuses plain text, calls without token, and stolen tokens",
+    "T1 T2 T3: refuses plain text, calls without token, and expired, stolen or foreign tokens",
     () =>
       run(Effect.gen(function*() {
         const here = yield* world
@@ -203,12 +244,19 @@ describe("nsmgr with SPIFFE identities", () => {
         const noToken = yield* here.channel("stranger", {})
         assert.deepStrictEqual(yield* ask(noToken), denied)
         assert.deepStrictEqual(yield* ask(noToken, stolen), denied)
+        // Whole seconds: a token that lives for a millisecond has ended when it is made.
+        const late = yield* here.channel("client", { maxTokenLifetimeMs: 1 })
+        assert.deepStrictEqual(yield* ask(late), denied)
+        const behind = { ...connection, path: { ...connection.path, segments: connection.path.segments.slice(1) } }
+        const fresh = yield* here.channel("client", limits)
+        assert.strictEqual((yield* Effect.flip(Peer.request(fresh, behind, [], 5_000))).reason, "Denied")
+        assert.strictEqual(yield* links(here.client), 1)
       })),
     30_000
   )
 
   it.live(
-    "keeps the name of an endpoint for the identity that registered it, and tells the path of the registration",
+    "G9: keeps the name of an endpoint for the identity that registered it, and tells the path of the registration",
     () =>
       run(Effect.gen(function*() {
         const here = yield* world
@@ -231,6 +279,18 @@ describe("nsmgr with SPIFFE identities", () => {
           { timeoutMs: 5_000, metadata: { path: "nonsense" } }
         )
         assert.deepStrictEqual(withoutPath.pathIds, [idOf("stranger"), idOf("nsmgr")])
+
+        // What the registry answered is what it hears next.
+        const paths: Peer.Paths = new Map()
+        const answered = () => Result.getOrThrow(RegistryPath.decode(paths.get("endpoint fourth") ?? ""))
+        for (let round = 0; round < 3; round++) {
+          const fourth = yield* Peer.registerEndpoint(stranger, { ...mine, name: "fourth" }, 5_000, paths)
+          assert.deepStrictEqual(fourth.pathIds, [idOf("stranger"), idOf("nsmgr")])
+          assert.strictEqual(answered().index, 0)
+          const subjects = answered().tokens.map((token) => Result.getOrThrow(Token.decode(token)).claims.sub)
+          assert.deepStrictEqual(subjects, [idOf("stranger"), idOf("nsmgr")])
+        }
+        yield* Peer.unregisterEndpoint(stranger, { ...mine, name: "fourth" }, 5_000, paths)
       })),
     30_000
   )

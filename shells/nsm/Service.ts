@@ -160,7 +160,7 @@ const now = (running: Running): Stream.Stream<Registry.State> => Stream.sync(() 
  * What fits, then every change. Nothing queues up for a watcher that does not read: it hears the difference between what
  * it was told last and the registry as it is when it reads again.
  */
-const find = <A>(
+export const find = <A>(
   registries: Stream.Stream<Registry.State>,
   records: (state: Registry.State) => { readonly [name: string]: A },
   fits: (value: A) => boolean

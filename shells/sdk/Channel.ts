@@ -2,11 +2,12 @@
  * The channel to the manager. With an identity it is mutual TLS with a token per call, and each connection lends the
  * manager the files that it is told about: managers other than ours find network namespaces and sockets only so.
  */
-import { Effect, Result, type Scope } from "effect"
+import { Effect, type Option, Result, type Scope } from "effect"
 import * as Address from "../grpc/Address.ts"
 import type * as Grpc from "../grpc/Client.ts"
 import * as Namespace from "../netlink/Namespace.ts"
 import * as Identity from "../spiffe/Identity.ts"
+import type * as Svid from "../spiffe/Svid.ts"
 import { NsmError } from "./Error.ts"
 import * as Peer from "./Peer.ts"
 
@@ -23,6 +24,8 @@ export interface Channel {
   readonly client: Grpc.Client
   /** The NSM names of the files, in their order; undefined where nothing is lent: in plain text, or over TCP. */
   readonly urls: ReadonlyArray<string> | undefined
+  /** Who answered the newest handshake; undefined in plain text. */
+  readonly peer: Effect.Effect<Option.Option<Svid.Peer>> | undefined
 }
 
 /** Opens the channel; waits for the first identity. */
@@ -33,7 +36,7 @@ export const open = (options: Options): Effect.Effect<Channel, NsmError, Scope.S
     const target = relay?.address ?? manager
     const keepalive = (yield* Identity.Identity) === undefined ? {} : { keepaliveMs: never }
     const client = yield* Identity.client({ ...rest, ...keepalive, target, maxBackoffMs: 1_000 })
-    return { client, urls: relay?.urls }
+    return { client, urls: relay?.urls, peer: "peer" in client ? client.peer : undefined }
   }).pipe(
     Effect.catchTag("GrpcError", (error) => Peer.fromGrpc(error)),
     Effect.catchTag("FdPassError", ({ message }) => new NsmError({ reason: "Failed", message }))

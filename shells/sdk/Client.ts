@@ -37,6 +37,11 @@ export interface Options {
   readonly requestTimeoutMs: number
   /** The longest that the manager may keep a connection without a refresh. */
   readonly maxTokenLifetimeMs: number
+  /**
+   * Whether the path of each answer is judged, as `cmd-nsc` does: every token of it is good, and the manager signed its
+   * own. Meridio's clients do not. Default: no.
+   */
+  readonly isStrict?: boolean
 }
 
 /** What the client wants of the kernel mechanism. */
@@ -90,7 +95,7 @@ interface Name {
 const make = (options: Options) =>
   Effect.gen(function*() {
     const scope = yield* Effect.scope
-    const { client: channel } = yield* Channel.open({
+    const { client: channel, peer } = yield* Channel.open({
       manager: options.manager,
       files: [Channel.namespaceFile(options.namespace)],
       maxTokenLifetimeMs: options.maxTokenLifetimeMs,
@@ -119,7 +124,7 @@ const make = (options: Options) =>
         const known = sessions.get(id)
         if (known !== undefined) return known
         const own = yield* Scope.fork(scope)
-        const session = yield* Session.make(channel, {
+        const session = yield* Session.make(channel, options.isStrict === true ? peer : undefined, {
           name: options.name,
           netns,
           requestTimeoutMs: options.requestTimeoutMs,

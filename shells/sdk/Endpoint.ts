@@ -186,6 +186,7 @@ const register = (options: Options) =>
     const files = [Channel.namespaceFile(namespace), socket]
     const { client: channel, urls } = yield* Channel.open({ manager, files, maxTokenLifetimeMs })
     const names = services.map((service) => service.name)
+    const paths: Peer.Paths = new Map()
     const running = yield* Runner.start(Registration.machine, {
       input: {
         services,
@@ -200,7 +201,7 @@ const register = (options: Options) =>
         seed: Math.floor(Math.random() * 2 ** 32)
       },
       perform: (command: Registration.Command, send: (event: Registration.Event) => void) =>
-        enrol(channel, requestTimeoutMs, command, send)
+        enrol(channel, requestTimeoutMs, paths, command, send)
     })
     yield* Effect.addFinalizer(() =>
       Effect.andThen(
@@ -214,6 +215,7 @@ const register = (options: Options) =>
 const enrol = (
   channel: Grpc.Client,
   timeoutMs: number,
+  paths: Peer.Paths,
   command: Registration.Command,
   send: (event: Registration.Event) => void
 ): Effect.Effect<void> => {
@@ -226,12 +228,12 @@ const enrol = (
     )
   switch (command._tag) {
     case "DefineService":
-      return Peer.registerService(channel, command.service, timeoutMs).pipe(
+      return Peer.registerService(channel, command.service, timeoutMs, paths).pipe(
         Effect.map(() => send({ _tag: "DefineSucceeded", call: command.call })),
         Effect.catch(failed(command.call))
       )
     case "RegisterEndpoint":
-      return Peer.registerEndpoint(channel, command.endpoint, timeoutMs).pipe(
+      return Peer.registerEndpoint(channel, command.endpoint, timeoutMs, paths).pipe(
         Effect.map(({ expiresAt }) =>
           send({ _tag: "RegisterSucceeded", call: command.call, ...(expiresAt === undefined ? {} : { expiresAt }) })
         ),
@@ -245,7 +247,7 @@ const enrol = (
         Effect.andThen(Effect.sync(() => send({ _tag: "WatchLost", call: command.call })))
       )
     case "UnregisterEndpoint":
-      return Peer.unregisterEndpoint(channel, command.endpoint, farewellMs).pipe(
+      return Peer.unregisterEndpoint(channel, command.endpoint, farewellMs, paths).pipe(
         Effect.ignore,
         Effect.andThen(Effect.sync(() => send({ _tag: "UnregisterFinished", call: command.call })))
       )

@@ -49,46 +49,58 @@ export const monitor = (
     Stream.mapError(fromGrpc)
   )
 
+/** The paths of registrations, by what is registered: each begins where the registry said that the last one came. */
+export type Paths = Map<string, string>
+
 /** Defines a service. */
 export const registerService = (
   client: Client.Client,
   service: Model.NetworkService,
-  timeoutMs: number
+  timeoutMs: number,
+  paths: Paths = new Map()
 ): Effect.Effect<Model.NetworkService, NsmError> =>
-  client.call(NetworkServiceRegistryDefinition, "register", Wire.serviceTo(service), registration(timeoutMs)).pipe(
-    Effect.mapBoth({ onSuccess: Wire.serviceFrom, onFailure: fromGrpc })
-  )
+  client.call(
+    NetworkServiceRegistryDefinition,
+    "register",
+    Wire.serviceTo(service),
+    registration(timeoutMs, paths, `service ${service.name}`)
+  ).pipe(Effect.mapBoth({ onSuccess: Wire.serviceFrom, onFailure: fromGrpc }))
 
 /** Registers an endpoint; the answer says until when. */
 export const registerEndpoint = (
   client: Client.Client,
   endpoint: Model.Endpoint,
-  timeoutMs: number
+  timeoutMs: number,
+  paths: Paths = new Map()
 ): Effect.Effect<Model.Endpoint, NsmError> =>
   client.call(
     NetworkServiceEndpointRegistryDefinition,
     "register",
     Wire.endpointTo(endpoint),
-    registration(timeoutMs)
+    registration(timeoutMs, paths, `endpoint ${endpoint.name}`)
   ).pipe(Effect.mapBoth({ onSuccess: Wire.endpointFrom, onFailure: fromGrpc }))
 
 /** Takes an endpoint out of the registry. */
 export const unregisterEndpoint = (
   client: Client.Client,
   endpoint: Model.Endpoint,
-  timeoutMs: number
+  timeoutMs: number,
+  paths: Paths = new Map()
 ): Effect.Effect<void, NsmError> =>
   client.call(
     NetworkServiceEndpointRegistryDefinition,
     "unregister",
     Wire.endpointTo(endpoint),
-    registration(timeoutMs)
+    registration(timeoutMs, paths, `endpoint ${endpoint.name}`)
   ).pipe(Effect.mapError(fromGrpc), Effect.asVoid)
 
-/** A registration begins its path here; the tokens are those of the channel. */
-const registration = (timeoutMs: number): Client.CallOptions => ({
+/** The tokens of a registration are those of the channel; the registry notes them in the path. */
+const registration = (timeoutMs: number, paths: Paths, what: string): Client.CallOptions => ({
   timeoutMs,
-  metadata: { [RegistryPath.key]: RegistryPath.encode(RegistryPath.empty) }
+  metadata: { [RegistryPath.key]: paths.get(what) ?? RegistryPath.encode(RegistryPath.empty) },
+  onHeaders: ({ [RegistryPath.key]: path }) => {
+    if (path !== undefined) paths.set(what, path)
+  }
 })
 
 /** What a find tells of one endpoint. */

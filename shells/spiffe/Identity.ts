@@ -27,7 +27,7 @@ export const layer = (endpoint: string): Layer.Layer<never, Spiffe.SpiffeError> 
 /** A channel to another workload. Waits for the first identity; tokens are sent only with one. */
 export const client = (
   options: SpiffeClient.Options
-): Effect.Effect<Client.Client, GrpcError.GrpcError, Scope.Scope> =>
+): Effect.Effect<Client.Client | SpiffeClient.SpiffeClient, GrpcError.GrpcError, Scope.Scope> =>
   Effect.flatMap(Identity, (identity) => {
     const { maxTokenLifetimeMs: _, ...plain } = options
     return identity === undefined
