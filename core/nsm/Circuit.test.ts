@@ -111,6 +111,7 @@ describe("The time of a caller", () => {
 
   it("is not used up by an old endpoint that does not answer the close of a reselect", () => {
     const manager = standing()
+    manager.offer("other")
     manager.send({ ...request, connection: client({ state: "ReselectRequested" }), deadline: 8_000 })
     assert.strictEqual(manager.find("CloseEndpoint").timeoutMs, 2_000)
   })

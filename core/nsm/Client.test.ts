@@ -89,28 +89,21 @@ const answered = (command: Command | undefined, change: Partial<Model.Connection
 }
 const tags = (commands: ReadonlyArray<Command>) => commands.map(({ _tag }) => _tag)
 
-const asks = (reply: number) => ({
-  _tag: "RequestRequested" as const,
-  reply,
-  connection: wanted,
-  interfaceName: "nsm-0"
-})
+const first = { _tag: "RequestRequested" as const, connection: wanted, interfaceName: "nsm-0" }
+const asks = (reply: number) => ({ ...first, reply })
 const requestOf = (commands: ReadonlyArray<Command | undefined>) => {
   const request = commands.find((command) => command?._tag === "Request")
   return request?._tag === "Request" ? request : assert.fail("a request")
 }
-const failed = ({ call }: { readonly call: number }): Event => ({
-  _tag: "RequestFailed",
-  call,
-  reason: "Unavailable",
-  message: "nobody"
-})
+const refusal: Model.Failure = { reason: "Unavailable", message: "nobody" }
+const failed = ({ call }: { readonly call: number }): Event => ({ _tag: "RequestFailed", call, ...refusal })
+const segment = (id: string): Model.PathSegment => ({ name: `name of ${id}`, id, token: "", metrics: {} })
 const closedReply = (reply: number): Command => ({ _tag: "Reply", reply, result: { _tag: "Closed" } })
 const contextOf = (part: Partial<Model.Context>): Model.Context => ({ ...Model.emptyContext, ...part })
 
 const established = (as = settings) => {
   const client = play(as)
-  const [request] = client.send(0, { _tag: "RequestRequested", reply: 1, connection: wanted, interfaceName: "nsm-0" })
+  const [request] = client.send(0, asks(1))
   const commands = client.send(10, answered(request))
   return { client, commands, request, monitor: commands[0]?._tag === "Monitor" ? commands[0].call : -1 }
 }
@@ -282,7 +275,8 @@ describe("nsm-client", () => {
   it("B7 R4: a failed later request leaves the connection as it was, and it is refreshed", () => {
     const { client } = established()
     const before = client.view()
-    const update = requestOf(client.send(20, { ...asks(2), connection: { ...wanted, context: contextOf({ mtu: 1 }) } }))
+    const context = contextOf({ mtu: 1 })
+    const update = requestOf(client.send(20, { ...asks(2), connection: { ...wanted, context } }))
     assert.deepStrictEqual(tags(client.send(30, failed(update))), ["Reply"])
     assert.strictEqual(client.view(), before)
     const refresh = requestOf(client.send(client.wake() ?? 0, { _tag: "Woken" }))
@@ -387,7 +381,6 @@ describe("nsm-client", () => {
   })
 
   it("H2 H4: hears of its own record at the manager only, of which a deletion is a loss", () => {
-    const segment = (id: string): Model.PathSegment => ({ name: `name of ${id}`, id, token: "", metrics: {} })
     const record = (index: number, ids: ReadonlyArray<string>, state: Model.State = "Up"): Model.Connection => ({
       ...wanted,
       state,

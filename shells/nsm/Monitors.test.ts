@@ -17,6 +17,14 @@ const connection = (client: string, mtu = 0): Model.Connection => ({
   }
 })
 
+const endpoint = (name: string, expiresAt: number): Model.Endpoint => ({
+  name,
+  networkServices: ["lb"],
+  labels: {},
+  url: "unix:///x",
+  expiresAt
+})
+
 /** A machine whose state is its connections. */
 const world = Effect.gen(function*() {
   const states = yield* PubSub.sliding<Connections>({ capacity: 1, replay: 1 })
@@ -30,7 +38,7 @@ const world = Effect.gen(function*() {
   const running = { send: () => undefined, current: () => now, changes: Stream.fromPubSub(states), join: Effect.never }
   const monitors = yield* Monitors.make(running, (connections: Connections) => connections.entries())
   /** What a monitor of the ids hears, taken one by one. */
-  const monitor = (ids: ReadonlyArray<string>, sees = (_: Model.Connection) => true) =>
+  const monitor = (ids: ReadonlyArray<string>, sees: (connection: Model.Connection) => boolean = () => true) =>
     Stream.toPull(monitors(
       Wire.selectorTo({ segments: ids.map((id) => ({ name: "", id, token: "" })), networkServices: [] }),
       Effect.succeed(sees)
@@ -104,13 +112,6 @@ describe("The monitors of a hop", () => {
 it.live("G11: nothing queues up for a watcher of the registry that does not read; then it hears the difference", () =>
   Effect.gen(function*() {
     const registries = yield* PubSub.sliding<Registry.State>({ capacity: 1, replay: 1 })
-    const endpoint = (name: string, expiresAt: number): Model.Endpoint => ({
-      name,
-      networkServices: ["lb"],
-      labels: {},
-      url: "unix:///x",
-      expiresAt
-    })
     const publish = (...endpoints: ReadonlyArray<Model.Endpoint>) =>
       PubSub.publish(registries, {
         ...Registry.empty,
