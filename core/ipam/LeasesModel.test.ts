@@ -129,7 +129,7 @@ const shuffled = (entries: ReadonlyArray<Entry>, seed: number): ReadonlyArray<En
 
 describe.each(Object.entries(pools))("Leases of %s, compared with sets", (_, pool) => {
   it.prop(
-    "agree on every answer, on what expires, and on what a restart finds",
+    "I1 I2 I3 I4 I5 I6 I7: agree on every answer, on what expires, and on what a restart finds",
     { moves: Arbitrary.array(Arbitrary.schema(Move), { minLength: 60, maxLength: 120 }) },
     ({ moves }) => {
       const model = new Model(pool)

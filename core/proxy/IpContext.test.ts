@@ -86,7 +86,7 @@ describe("The IP context", () => {
   const Gateways = Schema.Array(Schema.Literals(["172.16.0.1/24", "172.16.5.1/24", "fd00::1/64", "fd00:0:0:5::1/64"]))
 
   it.prop(
-    "has one own address and one gateway of each family, keeps VIPs in order, and stays when it is applied again",
+    "I10: has one own address and one gateway of each family, keeps VIPs in order, and stays when it is applied again",
     {
       src: Addresses,
       dst: Addresses,
@@ -121,7 +121,7 @@ describe("The IP context", () => {
     { arbitrary: { runs: 500 } }
   )
 
-  it.prop("of a load balancer never has one address at both ends", { src: Addresses }, ({ src }) => {
+  it.prop("I11: of a load balancer never has one address at both ends", { src: Addresses }, ({ src }) => {
     const answer = IpContext.toLoadBalancer({ ...Nsm.emptyIp, srcAddrs: cidrs(...src) }, pair)
     assert.isFalse(answer.srcAddrs.some((address) => answer.dstAddrs.includes(address)))
   })

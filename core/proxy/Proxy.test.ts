@@ -92,21 +92,22 @@ const meshOutcomes = (command: Mesh.Command): ReadonlyArray<Mesh.Event> => {
   }
 }
 
-machineLaws(Mesh.machine, {
-  inputs,
-  size: 60,
-  events: meshEvents,
-  outcomes: meshOutcomes,
-  close: { event: { _tag: "CloseRequested" }, isClosed: ({ links }) => links.length === 0 },
-  invariant: ({ links }, commands) => {
-    assert.strictEqual(new Set(links.map(({ id }) => id)).size, links.length, "one connection per endpoint")
-    for (const command of commands) {
-      if (command._tag !== "ReleaseLease") continue
-      const phase = links.find(({ id }) => id === command.id)?.phase._tag
-      assert.include([undefined, "Probing"], phase, "a lease is released after the close")
+describe("I8: what the mesh promises", () =>
+  machineLaws(Mesh.machine, {
+    inputs,
+    size: 60,
+    events: meshEvents,
+    outcomes: meshOutcomes,
+    close: { event: { _tag: "CloseRequested" }, isClosed: ({ links }) => links.length === 0 },
+    invariant: ({ links }, commands) => {
+      assert.strictEqual(new Set(links.map(({ id }) => id)).size, links.length, "one connection per endpoint")
+      for (const command of commands) {
+        if (command._tag !== "ReleaseLease") continue
+        const phase = links.find(({ id }) => id === command.id)?.phase._tag
+        assert.include([undefined, "Probing"], phase, "a lease is released after the close")
+      }
     }
-  }
-})
+  }))
 
 const children = (n: number) => [{ name: `child-${n}`, family: "v4" as const }]
 const leaseOutcomes = (command: Leases.Command | Proxy.Command): ReadonlyArray<LeaseOutcome> => {
@@ -295,7 +296,7 @@ describe("Convergence", () => {
     assert.deepStrictEqual(commands, [{ _tag: "ObserveKernel", call: 1 }])
   })
 
-  it("pauses before it tries operations again that did not help", () => {
+  it("I19: pauses before it tries operations again that did not help", () => {
     const [applying, first] = Convergence.step(reading, { _tag: "Planned", call: 0, operations }, 0)
     assert.deepStrictEqual(first, [{ _tag: "ApplyOperations", call: 1, operations }])
     const [again] = Convergence.step(applying, { _tag: "ApplyFailed", call: 1, reason: "ENETUNREACH" }, 0)

@@ -146,33 +146,34 @@ const isOurs = (rule: Kernel.Rule): boolean => isOfVip(rule) || isGuard(rule)
 const sorted = (items: ReadonlyArray<unknown>): ReadonlyArray<string> =>
   items.map((item) => JSON.stringify(item)).toSorted()
 
-planLaws(Routes.routes, {
-  desired: desires,
-  observed: observations,
-  apply: KernelModel.apply,
-  outcome: ({ addresses, links, routes, rules }) => ({
-    links: sorted(links),
-    addresses: sorted(addresses.filter(({ link }) => link === "bridge0")),
-    rules: sorted(rules),
-    routes: sorted(routes.filter(({ table }) => table === 1).map((route) => ({ ...route, hops: sorted(route.hops) })))
-  }),
-  foreign: ({ addresses, links, routes, rules }) => ({
-    links: sorted(links.filter(({ name }) => name !== "bridge0").map((link) => ({ ...link, master: "" }))),
-    addresses: sorted(addresses.filter(({ link }) => link !== "bridge0")),
-    rules: sorted(rules.filter((rule) => !isOurs(rule))),
-    routes: sorted(
-      routes.filter(({ hops, table }) => table !== 1 && hops.every(({ link }) => link !== "bridge0"))
-    )
-  }),
-  permute: (desired) => ({
-    ...desired,
-    families: desired.families.toReversed(),
-    bridge: { ...desired.bridge, addresses: desired.bridge.addresses.toReversed() },
-    ports: desired.ports.toReversed(),
-    ...(desired.vips === undefined ? {} : { vips: desired.vips.toReversed() })
-  }),
-  runs: 1500
-})
+describe("I12 I15 I17: what every plan promises", () =>
+  planLaws(Routes.routes, {
+    desired: desires,
+    observed: observations,
+    apply: KernelModel.apply,
+    outcome: ({ addresses, links, routes, rules }) => ({
+      links: sorted(links),
+      addresses: sorted(addresses.filter(({ link }) => link === "bridge0")),
+      rules: sorted(rules),
+      routes: sorted(routes.filter(({ table }) => table === 1).map((route) => ({ ...route, hops: sorted(route.hops) })))
+    }),
+    foreign: ({ addresses, links, routes, rules }) => ({
+      links: sorted(links.filter(({ name }) => name !== "bridge0").map((link) => ({ ...link, master: "" }))),
+      addresses: sorted(addresses.filter(({ link }) => link !== "bridge0")),
+      rules: sorted(rules.filter((rule) => !isOurs(rule))),
+      routes: sorted(
+        routes.filter(({ hops, table }) => table !== 1 && hops.every(({ link }) => link !== "bridge0"))
+      )
+    }),
+    permute: (desired) => ({
+      ...desired,
+      families: desired.families.toReversed(),
+      bridge: { ...desired.bridge, addresses: desired.bridge.addresses.toReversed() },
+      ports: desired.ports.toReversed(),
+      ...(desired.vips === undefined ? {} : { vips: desired.vips.toReversed() })
+    }),
+    runs: 1500
+  }))
 
 const known = (desired: Routes.Desired): Routes.Desired => ({ ...desired, vips: desired.vips ?? [], settled: true })
 
@@ -181,7 +182,7 @@ describe("The invariants of Routes", () => {
   const settings = { arbitrary: { runs: 1500 } }
 
   it.prop(
-    "one rule for each VIP, and the default's hops are the live load balancers",
+    "I13 I14: one rule for each VIP, and the default's hops are the live load balancers",
     inputs,
     ({ desired, observed }) => {
       const wanted = known(desired)
@@ -215,7 +216,7 @@ describe("The invariants of Routes", () => {
     )
   }, settings)
 
-  it.prop("hops have one family, lie in the bridge's subnet and occur once", inputs, ({ desired, observed }) => {
+  it.prop("I16: hops have one family, lie in the bridge's subnet and occur once", inputs, ({ desired, observed }) => {
     for (const operation of Routes.plan(desired, observed)) {
       if (operation._tag !== "ReplaceRoute" || operation.route.type !== "unicast") continue
       const { family, hops } = operation.route
@@ -228,7 +229,7 @@ describe("The invariants of Routes", () => {
     }
   }, settings)
 
-  it.prop("one load balancer less never cuts off another", {
+  it.prop("I18: one load balancer less never cuts off another", {
     ...inputs,
     gone: Schema.Literals([1, 2])
   }, ({ desired, gone, observed }) => {
@@ -245,43 +246,48 @@ describe("The invariants of Routes", () => {
     }
   }, settings)
 
-  it.prop("operations come in the order of the stages", inputs, ({ desired, observed }) => {
+  it.prop("I16: operations come in the order of the stages", inputs, ({ desired, observed }) => {
     const stages = Routes.plan(desired, observed).map(stageOf)
     assert.deepStrictEqual(stages, stages.toSorted((a, b) => a - b))
   }, settings)
 
-  it.prop("no operation but on the bridge, the ports, the table and its rules", inputs, ({ desired, observed }) => {
-    for (const operation of Routes.plan(desired, observed)) {
-      switch (operation._tag) {
-        case "AddBridge":
-          assert.strictEqual(operation.name, "bridge0")
-          break
-        case "SetLinkUp":
-        case "SetLinkMac":
-        case "AddAddress":
-        case "DeleteAddress":
-          assert.strictEqual(operation.link, "bridge0")
-          break
-        case "SetLinkMaster": {
-          const link = observed.links.find(({ name }) => name === operation.link)
-          const isPort = desired.ports.some((port) => port.link === operation.link)
-          assert.isTrue(isPort || (operation.master === undefined && link?.master === "bridge0"))
-          break
+  it.prop(
+    "I15: no operation but on the bridge, the ports, the table and its rules",
+    inputs,
+    ({ desired, observed }) => {
+      for (const operation of Routes.plan(desired, observed)) {
+        switch (operation._tag) {
+          case "AddBridge":
+            assert.strictEqual(operation.name, "bridge0")
+            break
+          case "SetLinkUp":
+          case "SetLinkMac":
+          case "AddAddress":
+          case "DeleteAddress":
+            assert.strictEqual(operation.link, "bridge0")
+            break
+          case "SetLinkMaster": {
+            const link = observed.links.find(({ name }) => name === operation.link)
+            const isPort = desired.ports.some((port) => port.link === operation.link)
+            assert.isTrue(isPort || (operation.master === undefined && link?.master === "bridge0"))
+            break
+          }
+          case "AddRule":
+          case "DeleteRule":
+            assert.isTrue(isOurs(operation.rule))
+            break
+          case "ReplaceRoute":
+          case "DeleteRoute":
+            assert.strictEqual(operation.route.table, 1)
+            assert.strictEqual(operation.route.destination, Cidr.defaultRoute(operation.route.family))
+            break
+          default:
+            assert.fail(`${operation._tag} is not in the plan`)
         }
-        case "AddRule":
-        case "DeleteRule":
-          assert.isTrue(isOurs(operation.rule))
-          break
-        case "ReplaceRoute":
-        case "DeleteRoute":
-          assert.strictEqual(operation.route.table, 1)
-          assert.strictEqual(operation.route.destination, Cidr.defaultRoute(operation.route.family))
-          break
-        default:
-          assert.fail(`${operation._tag} is not in the plan`)
       }
-    }
-  }, settings)
+    },
+    settings
+  )
 
   it.prop("every operation of a plan is one the kernel accepts", inputs, ({ desired, observed }) => {
     let world = observed

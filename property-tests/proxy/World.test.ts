@@ -131,19 +131,24 @@ const checkEnd = (
 }
 
 describe("A proxy in its world", () => {
-  it.prop("keeps its promises at any time, and has what it should have in the end", { moves }, ({ moves }) => {
-    const world = World.make()
-    world.setVips([])
-    world.setEndpoints([])
-    for (const move of moves) {
-      play(world, move)
+  it.prop(
+    "I8 I9 I11: keeps its promises at any time, and has what it should have in the end",
+    { moves },
+    ({ moves }) => {
+      const world = World.make()
+      world.setVips([])
+      world.setEndpoints([])
+      for (const move of moves) {
+        play(world, move)
+        check(world)
+      }
+      world.abandon()
+      world.settle()
       check(world)
-    }
-    world.abandon()
-    world.settle()
-    check(world)
-    checkEnd(world, world.endpoints())
-  }, options)
+      checkEnd(world, world.endpoints())
+    },
+    options
+  )
 
   it.prop("leaves only targets and the bridge behind when it ends", { moves, late: moves }, ({ late, moves }) => {
     const world = World.make()

@@ -223,7 +223,7 @@ describe("Netlink", () => {
       assert.deepStrictEqual((yield* snapshot).neighbours, [])
     }))
 
-  it.live("takes adding what is there and deleting what is absent for success", () =>
+  it.live("I19: takes adding what is there and deleting what is absent for success", () =>
     Effect.gen(function*() {
       const { apply, snapshot } = yield* world
       const build: ReadonlyArray<Kernel.Operation> = [
