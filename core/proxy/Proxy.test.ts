@@ -92,7 +92,7 @@ const meshOutcomes = (command: Mesh.Command): ReadonlyArray<Mesh.Event> => {
   }
 }
 
-describe("I8: what the mesh promises", () =>
+describe("I8: what the mesh promises", () => {
   machineLaws(Mesh.machine, {
     inputs,
     size: 60,
@@ -107,7 +107,8 @@ describe("I8: what the mesh promises", () =>
         assert.include([undefined, "Probing"], phase, "a lease is released after the close")
       }
     }
-  }))
+  })
+})
 
 const children = (n: number) => [{ name: `child-${n}`, family: "v4" as const }]
 const leaseOutcomes = (command: Leases.Command | Proxy.Command): ReadonlyArray<LeaseOutcome> => {

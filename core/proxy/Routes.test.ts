@@ -146,7 +146,7 @@ const isOurs = (rule: Kernel.Rule): boolean => isOfVip(rule) || isGuard(rule)
 const sorted = (items: ReadonlyArray<unknown>): ReadonlyArray<string> =>
   items.map((item) => JSON.stringify(item)).toSorted()
 
-describe("I12 I15 I17: what every plan promises", () =>
+describe("I12 I15 I17: what every plan promises", () => {
   planLaws(Routes.routes, {
     desired: desires,
     observed: observations,
@@ -173,7 +173,8 @@ describe("I12 I15 I17: what every plan promises", () =>
       ...(desired.vips === undefined ? {} : { vips: desired.vips.toReversed() })
     }),
     runs: 1500
-  }))
+  })
+})
 
 const known = (desired: Routes.Desired): Routes.Desired => ({ ...desired, vips: desired.vips ?? [], settled: true })
 

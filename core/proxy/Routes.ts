@@ -19,6 +19,7 @@
  * falls through to the main table.
  */
 import { Schema } from "effect"
+import * as Memo from "../Memo.ts"
 import { Cidr, Ip, Kernel } from "../net/index.ts"
 import * as Plan from "../Plan.ts"
 import { Port } from "./Model.ts"
@@ -98,8 +99,8 @@ export const isReady = ({ bridge, families }: Desired, { addresses, links }: Ker
 
 /** The interfaces of live connections that do not exist yet, in order. */
 export const missing = ({ ports }: Desired, { links }: Kernel.Snapshot): ReadonlyArray<string> => {
-  const present = new Set(links.map(({ name }) => name))
-  return [...new Set(livePorts(ports).map(({ link }) => link))].filter((link) => !present.has(link)).toSorted(byText)
+  const present = namesOf(links)
+  return [...use(ports).live].filter((link) => !present.has(link)).toSorted(byText)
 }
 
 /** The next hops of a family, in order. */
@@ -110,15 +111,51 @@ export const hops = (
 ): ReadonlyArray<Ip.Ip> => {
   const subnet = bridge.addresses.find((address) => Cidr.family(address) === family)
   if (subnet === undefined) return []
-  const present = new Set(links.map(({ name }) => name))
-  const remotes = livePorts(ports)
-    .filter(({ link, role }) => role === "LoadBalancer" && present.has(link) && link !== bridge.name)
-    .flatMap(({ remotes }) => remotes.map(Cidr.ip))
-    .filter((ip) => Cidr.contains(subnet, Cidr.host(ip)) && ip !== Cidr.ip(subnet))
-  return [...new Set(remotes)].toSorted(Ip.compare)
+  const present = namesOf(links)
+  const loadBalancers = use(ports).loadBalancers.filter(({ link }) => present.has(link) && link !== bridge.name)
+  return remotesIn({ owner: bridge.addresses, subnet, loadBalancers })
 }
 
-const livePorts = (ports: ReadonlyArray<Port>): ReadonlyArray<Port> => ports.filter(({ phase }) => phase === "Live")
+const remotesIn = Memo.last(
+  (input: {
+    readonly owner: ReadonlyArray<Cidr.Cidr>
+    readonly subnet: Cidr.Cidr
+    readonly loadBalancers: ReadonlyArray<Port>
+  }) => bySubnet(input.owner, input.subnet),
+  ({ loadBalancers, subnet }): ReadonlyArray<Ip.Ip> => {
+    const remotes = loadBalancers
+      .flatMap(({ remotes }) => remotes.map(Cidr.ip))
+      .filter((ip) => Cidr.contains(subnet, Cidr.host(ip)) && ip !== Cidr.ip(subnet))
+    return [...new Set(remotes)].toSorted(Ip.compare)
+  }
+)
+
+/** An object of its own for each subnet of the bridge. */
+const bySubnet = (owner: ReadonlyArray<Cidr.Cidr>, subnet: Cidr.Cidr): object => {
+  const all = subnets(owner)
+  return all.get(subnet) ?? all
+}
+const subnets = Memo.each((owner: ReadonlyArray<Cidr.Cidr>) =>
+  new Map<Cidr.Cidr, object>(owner.map((cidr) => [cidr, {}]))
+)
+
+/** What the ports are there for. */
+const use = Memo.each((ports: ReadonlyArray<Port>) => {
+  const live = new Set<string>()
+  const loadBalancers: Array<Port> = []
+  for (const port of ports) {
+    if (port.phase !== "Live") continue
+    live.add(port.link)
+    if (port.role === "LoadBalancer") loadBalancers.push(port)
+  }
+  const closing = new Set<string>()
+  for (const { link, phase } of ports) if (phase !== "Live" && !live.has(link)) closing.add(link)
+  return { live, closing, loadBalancers }
+})
+
+const namesOf = Memo.each((links: Kernel.Snapshot["links"]): ReadonlySet<string> =>
+  new Set(links.map(({ name }) => name))
+)
 
 const planBridge = ({ bridge: { mac, name } }: Desired, { links }: Kernel.Snapshot): Operations => {
   const link = links.find((link) => link.name === name)
@@ -164,17 +201,20 @@ const planAnnouncement = ({ bridge }: Desired, { links }: Kernel.Snapshot, moved
 }
 
 const planPorts = ({ bridge, foreignPorts, ports }: Desired, { links }: Kernel.Snapshot) => {
-  const live = new Set(livePorts(ports).map(({ link }) => link))
-  const closing = new Set(ports.map(({ link }) => link).filter((link) => !live.has(link)))
-  const others = links.filter(({ name }) => name !== bridge.name).toSorted((a, b) => byText(a.name, b.name))
+  const { closing, live } = use(ports)
   const isUnwanted = (name: string): boolean => closing.has(name) || (foreignPorts === "Detach" && !live.has(name))
+  const enslave: Array<string> = []
+  const detach: Array<string> = []
+  for (const { master, name } of links) {
+    if (name === bridge.name) continue
+    if (master !== bridge.name) {
+      if (live.has(name)) enslave.push(name)
+    } else if (isUnwanted(name)) detach.push(name)
+  }
   return {
-    enslave: others
-      .filter(({ master, name }) => live.has(name) && master !== bridge.name)
-      .map(({ name }): Kernel.Operation => ({ _tag: "SetLinkMaster", link: name, master: bridge.name })),
-    detach: others
-      .filter(({ master, name }) => master === bridge.name && isUnwanted(name))
-      .map(({ name }): Kernel.Operation => ({ _tag: "SetLinkMaster", link: name }))
+    enslave: enslave.toSorted(byText)
+      .map((link): Kernel.Operation => ({ _tag: "SetLinkMaster", link, master: bridge.name })),
+    detach: detach.toSorted(byText).map((link): Kernel.Operation => ({ _tag: "SetLinkMaster", link }))
   }
 }
 
@@ -228,10 +268,15 @@ const defaultRoute = (family: Ip.Family, desired: Desired, observed: Kernel.Snap
 }
 
 const sameRoute = (wanted: Kernel.Route, current: Kernel.Route): boolean =>
-  current.type === wanted.type && hopTexts(current).join() === hopTexts(wanted).join()
+  current.type === wanted.type && current.hops.length === wanted.hops.length
+  && (isInOrder(wanted, current) || hopText(current) === hopText(wanted))
 
-const hopTexts = ({ hops }: Kernel.Route): ReadonlyArray<string> =>
-  hops.map(({ link = "", via = "" }) => `${via} ${link}`).toSorted(byText)
+// As a rule the kernel tells the hops as they were given.
+const isInOrder = (wanted: Kernel.Route, current: Kernel.Route): boolean =>
+  wanted.hops.every(({ link, via }, i) => current.hops[i]?.via === via && current.hops[i]?.link === link)
+
+const hopText = ({ hops }: Kernel.Route): string =>
+  hops.map(({ link = "", via = "" }) => `${via} ${link}`).toSorted(byText).join()
 
 /** What comes from the bridge has no other way than the table, even from a VIP that targets hear of first. */
 const planGuards = ({ bridge, families, priority, table }: Desired, { rules }: Kernel.Snapshot) => {
@@ -249,12 +294,20 @@ const planGuards = ({ bridge, families, priority, table }: Desired, { rules }: K
   }
 }
 
-const planRules = ({ families, priority, table, vips }: Desired, { rules }: Kernel.Snapshot) => {
-  if (vips === undefined) return { add: [], remove: [] }
+const planRules = ({ families, priority, table, vips }: Desired, { rules }: Kernel.Snapshot) =>
+  vips === undefined ? { add: [], remove: [] } : planVips({ families, priority, table, vips, rules })
+
+// Rules have nothing to do with ports: a change of those does not look at thousands of VIPs.
+const planVips = Memo.last(({ rules }: {
+  readonly families: Desired["families"]
+  readonly priority: number
+  readonly table: number
+  readonly vips: ReadonlyArray<Cidr.Cidr>
+  readonly rules: ReadonlyArray<Kernel.Rule>
+}) => rules, ({ families, priority, rules, table, vips }) => {
   // A VIP of length 0 would capture all traffic of the pod.
   const sources = [...new Set(vips.map(Cidr.network))]
     .filter((vip) => families.includes(Cidr.family(vip)) && Cidr.length(vip) > 0)
-    .toSorted(Cidr.compare)
   const ours = rules.filter(({ foreign, from, iif, mark, table: to, traffic }) =>
     to === table && !foreign && mark === undefined && iif === undefined && from !== undefined && traffic === undefined
   )
@@ -264,13 +317,14 @@ const planRules = ({ families, priority, table, vips }: Desired, { rules }: Kern
   return {
     add: sources
       .filter((source) => !present.has(source))
+      .toSorted(Cidr.compare)
       .map((from): Kernel.Operation => ({
         _tag: "AddRule",
         rule: { family: Cidr.family(from), priority, table, from, foreign: false }
       })),
     remove: ours.filter((rule) => !isWanted(rule)).toSorted(byRule).map(deleteRule)
   }
-}
+})
 
 const deleteRule = (rule: Kernel.Rule): Kernel.Operation => ({ _tag: "DeleteRule", rule })
 

@@ -15,7 +15,10 @@ import * as Statistics from "./Statistics.ts"
 import * as Veth from "./Veth.ts"
 
 export class Netlink extends Context.Service<Netlink, {
-  /** The state of the namespace; each kind of object is read at once, the kinds one after the other. */
+  /**
+   * The state of the namespace; each kind of object is read at once, the kinds one after the other. Rules that are as they
+   * were in the snapshot before are the same array, so that nobody looks at thousands of them again.
+   */
   readonly snapshot: Effect.Effect<Kernel.Snapshot, NetlinkError>
   /** What each link has carried so far. */
   readonly statistics: Effect.Effect<ReadonlyArray<Statistics.Statistics>, NetlinkError>
@@ -60,22 +63,41 @@ export const make = (namespace?: string): Effect.Effect<Netlink["Service"], Netl
     createVeth: (one, other) => Veth.create(ask, one, other)
   }))
 
-const snapshot = (ask: Ask.Ask): Effect.Effect<Kernel.Snapshot, NetlinkError> =>
-  Effect.gen(function*() {
+const snapshot = (ask: Ask.Ask): Effect.Effect<Kernel.Snapshot, NetlinkError> => {
+  const rules = unlessChanged((body) => Decode.rule(body))
+  return Effect.gen(function*() {
     const links = yield* ask("read links", Encode.dumpLinks())
     const names = Decode.names(links)
+    const dump = (kind: "address" | "rule" | "route" | "neighbour") =>
+      Effect.forEach(Ip.families, (family) => ask(`read ${family} ${kind} objects`, Encode.dump(kind, family))).pipe(
+        Effect.map((bodies) => bodies.flat())
+      )
     const read = <A>(
-      kind: "address" | "rule" | "route" | "neighbour",
+      kind: "address" | "route" | "neighbour",
       decode: (body: Buffer, names: Decode.Names) => A | undefined
     ) =>
-      Effect.forEach(Ip.families, (family) => ask(`read ${family} ${kind} objects`, Encode.dump(kind, family))).pipe(
-        Effect.map((bodies) => bodies.flat().map((body) => decode(body, names)).filter(Predicate.isNotUndefined))
+      Effect.map(
+        dump(kind),
+        (bodies) => bodies.map((body) => decode(body, names)).filter(Predicate.isNotUndefined)
       )
     return {
       links: links.map((body) => Decode.link(body, names)).filter(Predicate.isNotUndefined),
       addresses: yield* read("address", Decode.address),
-      rules: yield* read("rule", Decode.rule),
+      rules: rules(yield* dump("rule")),
       routes: yield* read("route", Decode.route),
       neighbours: yield* read("neighbour", Decode.neighbour)
     }
   })
+}
+
+/** Decodes bodies; the same bytes again are the same array again. */
+const unlessChanged = <A>(decode: (body: Buffer) => A | undefined) => {
+  let last: { readonly bytes: Buffer; readonly decoded: ReadonlyArray<A> } | undefined
+  return (bodies: ReadonlyArray<Buffer>): ReadonlyArray<A> => {
+    const bytes = Buffer.concat(bodies)
+    if (last?.bytes.equals(bytes) === true) return last.decoded
+    const decoded = bodies.map(decode).filter(Predicate.isNotUndefined)
+    last = { bytes, decoded }
+    return decoded
+  }
+}

@@ -111,6 +111,16 @@ describe("A bridge that is adopted", () => {
         strange(v4),
         strange(v6)
       ])
+      // Until the bridge has a carrier it sends nothing: the kernel takes up to a second to see the far end come up.
+      const carries = Effect.map(netlink.snapshot, ({ links }) =>
+        links.every(({ carrier, name }) => carrier || !["tg-1", "bridge0"].includes(name)))
+      yield* Effect.repeat(carries, {
+        until: (yes) =>
+          yes,
+        schedule: Schedule.spaced("20 millis")
+      }).pipe(
+        Effect.timeout("10 seconds")
+      )
       yield* converge(Node.desired({ addresses: ["172.16.0.9/24", "fd00::9/64"], loadBalancers: [], targets: [1] }))
       const learned = Effect.map(
         far.snapshot,
