@@ -4,14 +4,14 @@
  *
  * Names end in the family and the layer, or in the identifier offset of their stream, which no two streams share.
  */
-import type * as Cidr from "../net/Cidr.ts"
+import * as Cidr from "../net/Cidr.ts"
 import * as Ip from "../net/Ip.ts"
 import * as Classification from "./Classification.ts"
 import * as Fast from "./FastChains.ts"
 import * as Flows from "./Flows.ts"
 import * as Maglev from "./Maglev.ts"
 import type { Guard, Ruleset, Stream } from "./Model.ts"
-import { baseChain, chain, counter, liveMap, liveSet, map, type Object, set, type Tables } from "./Objects.ts"
+import { baseChain, chain, counter, liveMap, liveSet, map, type Object, roomFor, set, type Tables } from "./Objects.ts"
 import * as PortNat from "./PortNat.ts"
 import { protocols, type Words, words } from "./Words.ts"
 
@@ -33,7 +33,7 @@ export const tables = (ruleset: Ruleset): Tables => {
     const own = streams.get(stream.stream)
     return own === undefined ? [] : [Flows.counterOf(own, name)]
   }).toSorted().map(counter)
-  const slots = sorted.map((stream) => liveMap(Flows.slotsOf(stream), "type mark : mark", slotMarks(stream)))
+  const slots = sorted.map((stream) => liveMap(Flows.slotsOf(stream), Flows.slotsType(stream), slotMarks(stream)))
   return {
     inet: [
       ...counters,
@@ -56,31 +56,24 @@ export const tables = (ruleset: Ruleset): Tables => {
 export const marks = (stream: Stream): ReadonlyArray<number> =>
   Maglev.table(stream, stream.identifiers).map((identifier) => stream.offset + identifier)
 
-/** The set that counts what each target of a stream gets on the general way. */
-export const hitsOf = ({ offset }: Stream): string => `hits-${offset}`
-
 const slotMarks = (stream: Stream): ReadonlyArray<readonly [string, string]> =>
   marks(stream).map((mark, slot) => [String(slot), String(mark)])
 
 const ofStream = (stream: Stream): ReadonlyArray<Object> => [
   liveSet(
-    hitsOf(stream),
-    "type mark; counter",
+    Flows.hitsOf(stream),
+    `type mark; size ${stream.maxTargets}; counter`,
     stream.identifiers.toSorted((a, b) => a - b).map((identifier) => String(stream.offset + identifier))
   ),
-  chain(`target-${stream.offset}`, [
-    `meta mark set meta mark map @${Flows.slotsOf(stream)} meta mark @${hitsOf(stream)} accept`,
-    "counter drop"
-  ]),
   ...Object.values(words).map(({ inner, n }) =>
     // The packet inside an error went the other way, from the target to the client.
-    chain(
-      `error${n}-${stream.offset}`,
-      inner.ports.map((ports) =>
-        `${ports.condition}meta mark set jhash ${inner.destination} . ${inner.source} . ${inner.protocol} . `
-        + `${ports.destination} . ${ports.source} ${Flows.into(stream, "target")}`
-      )
-    )
+    chain(`error${n}-${stream.offset}`, [
+      ...inner.ports.map(({ condition, destination, source }) => {
+        const key = `${inner.destination} . ${inner.source} . ${inner.protocol} . ${destination} . ${source}`
+        return `${condition}${Flows.marking(stream, key)} ${Flows.going(stream)}`
+      }),
+      Flows.otherwise
+    ])
   )
 ]
 
@@ -91,8 +84,9 @@ interface Family {
 }
 
 const ofFamily = ({ flows, vips, w }: Family): ReadonlyArray<Object> => {
-  const { address, icmp, inner, ip, n } = w
-  const transport = Flows.transport(w, flows, "target")
+  const { address, icmp, inner, n } = w
+  const areHosts = vips.every((vip) => Cidr.length(vip) === Ip.bits(w.family))
+  const transport = Flows.transport(w, flows, { protocol: "meta l4proto", go: Flows.toTarget })
   const pings = Flows.pings(w, flows)
   const errorKey = ({ destination, source }: Words["inner"]["ports"][number]): string =>
     `${inner.source} . ${inner.destination} . ${source} . ${destination}`
@@ -111,7 +105,11 @@ const ofFamily = ({ flows, vips, w }: Family): ReadonlyArray<Object> => {
     }).filter(({ isFilled }) => isFilled)
   })).filter(({ maps }) => maps.length > 0)
   return [
-    set(`vips${n}`, `type ${address}; flags interval`, vips),
+    set(
+      `vips${n}`,
+      `type ${address}; ${areHosts ? roomFor(vips.length) : "flags interval"}`,
+      vips.map(Flows.addressText)
+    ),
     // The same for raw bytes: their type is an integer, and sets are compared by type.
     set(`inner-vips${n}`, `typeof ${inner.destination}; flags interval`, vips.map(Flows.rawSpan)),
     ...transport.chains,
@@ -122,30 +120,27 @@ const ofFamily = ({ flows, vips, w }: Family): ReadonlyArray<Object> => {
       ...maps,
       chain(`errors${n}-${protocol}`, [
         ...inner.ports.flatMap((ports) => maps.map(({ name }) => `${ports.condition}${errorKey(ports)} vmap @${name}`)),
-        "counter drop"
+        Flows.otherwise
       ])
     ]),
     chain(`errors${n}`, [
       ...errors.map(({ number, protocol }) => `${inner.protocol} ${number} goto errors${n}-${protocol}`),
-      "counter drop"
+      Flows.otherwise
     ]),
-    chain(`pings${n}`, lookups(`${ip} daddr . ${ip} saddr`, pings.maps)),
+    chain(`pings${n}`, orDrop(pings.rules)),
     chain(`icmp${n}`, [
       `${icmp} type { echo-request, echo-reply } goto pings${n}`,
       `${w.errors} goto errors${n}`,
-      "counter drop"
+      Flows.otherwise
     ]),
     chain(`flows${n}`, [
       `meta l4proto ${icmp} goto icmp${n}`,
-      ...lookups(Flows.transportKey(w), transport.maps)
+      ...orDrop(transport.rules)
     ])
   ]
 }
 
-const lookups = (key: string, maps: ReadonlyArray<Object>): ReadonlyArray<string> => [
-  ...maps.map(({ name }) => `${key} vmap @${name}`),
-  "counter drop"
-]
+const orDrop = (rules: ReadonlyArray<string>): ReadonlyArray<string> => [...rules, Flows.otherwise]
 
 const rawText = (box: Classification.Box): string =>
   [
@@ -156,17 +151,15 @@ const rawText = (box: Classification.Box): string =>
 
 const guard = ({ inside, linkPrefix }: Guard): Object =>
   baseChain("guard", "filter hook forward priority filter", [
-    `oifname { ${inside.map((link) => `"${link}"`).join(", ")} } iifname "${linkPrefix}*" counter drop`
+    `iifname "${linkPrefix}*" oifname { ${inside.map((link) => `"${link}"`).join(", ")} } counter drop`
   ])
 
 const entrance: ReadonlyArray<Object> = [
   baseChain("balance", "filter hook prerouting priority filter", [
     "ip daddr @vips4 goto flows4",
-    "ip6 daddr @vips6 goto flows6"
-  ]),
-  // Ports are only in the first fragment. A rule with `tproxy` makes the kernel put fragments together before the rules,
-  // without connection tracking; it must never match.
-  baseChain("reassemble", "filter hook prerouting priority mangle", [
+    "ip6 daddr @vips6 goto flows6",
+    // Ports are only in the first fragment. A rule with `tproxy` makes the kernel put fragments together before the rules,
+    // without connection tracking; it must never match.
     "meta mark 0xffffffff meta l4proto tcp tproxy ip to :1",
     "meta mark 0xffffffff meta l4proto tcp tproxy ip6 to :1"
   ]),

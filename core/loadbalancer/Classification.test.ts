@@ -79,6 +79,12 @@ const layered = (
     const hits = layer.filter((entry) => boxHas(entry, packet, isPing))
     assert.isAtMost(hits.length, 1)
     const [hit] = hits
+    if (!isPing) {
+      const found = Classification.lookups(layer).flatMap(({ boxes }) =>
+        boxes.filter((box) => boxHas(box, packet, false))
+      )
+      assert.deepStrictEqual(found.map(({ flow }) => flow), hits.map(({ flow }) => flow))
+    }
     if (hit !== undefined && (hit.bytes.length === 0 || packet.bytesMatch)) return hit.stream
   }
   return undefined
@@ -95,6 +101,11 @@ const flow = (name: string, priority: number, destinationPorts: ReadonlyArray<Po
   byteMatches: [],
   priority
 })
+
+const lookups = (...ports: ReadonlyArray<ReadonlyArray<PortRange>>) =>
+  Classification.lookups(
+    Classification.layers(ports.map((each, n) => flow(`flow-${n}`, 10, each)), "v4", "transport").flat()
+  ).map(({ boxes, fields, isExact }) => [isExact, fields.join(), boxes.length])
 
 describe("Classification", () => {
   it.prop(
@@ -115,6 +126,17 @@ describe("Classification", () => {
     },
     { arbitrary: { runs: 500 } }
   )
+
+  it("looks most flows up in one hash, and those with wide ranges or prefixes as intervals", () => {
+    const key = "destinationPort,protocol,destination"
+    assert.deepStrictEqual(lookups([{ from: 80, to: 80 }], [{ from: 90, to: 99 }]), [[true, key, 11]])
+    assert.deepStrictEqual(lookups([{ from: 80, to: 80 }], [{ from: 1_000, to: 2_000 }]), [[true, key, 1], [
+      false,
+      key,
+      1
+    ]])
+    assert.deepStrictEqual(lookups([]), [[true, "protocol,destination", 1]])
+  })
 
   it("needs one layer for any number of flows that do not compete, and one more for what catches the rest", () => {
     const flows = Array.from({ length: 100 }, (_, n) => flow(`flow-${n}`, 10, [{ from: n * 10, to: n * 10 + 9 }]))

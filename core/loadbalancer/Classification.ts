@@ -41,6 +41,19 @@ export interface Entry extends Box {
   readonly bytes: ReadonlyArray<ByteMatch>
 }
 
+/** What boxes are told apart by, in the order of the keys of maps. */
+export const fields = ["destinationPort", "protocol", "destination", "source", "sourcePort"] as const
+export type Field = typeof fields[number]
+
+/** Boxes of one layer that are looked up together. */
+export interface Lookup<B extends Box = Entry> {
+  /** Those that some box of the lookup is limited in. */
+  readonly fields: ReadonlyArray<Field>
+  /** Whether each box is a single value in each field, so that a hash finds it. */
+  readonly isExact: boolean
+  readonly boxes: ReadonlyArray<B>
+}
+
 /** The numbers of the protocols (IANA). */
 export const protocolNumbers: { readonly [P in Protocol]: number } = { tcp: 6, udp: 17, sctp: 132 }
 
@@ -68,6 +81,37 @@ export const layers = (
   for (const { entry, layer } of placed) (all[layer] ??= []).push(entry)
   return all
 }
+
+/**
+ * A layer as at most two lookups, to be made in any order: a hash of those boxes that consist of few single values, which
+ * is what most flows ask for and costs a fraction, and one of intervals for the others.
+ */
+export const lookups = <B extends Box>(layer: ReadonlyArray<B>): ReadonlyArray<Lookup<B>> => {
+  const few = layer.filter((box) => volume(box) <= widest)
+  const [common = []] = [...Map.groupBy(few, (box) => limited(box).join()).values()].toSorted((a, b) =>
+    b.length - a.length
+  )
+  const exact: Array<B> = []
+  const taken = new Set<B>()
+  for (const box of common) {
+    if (exact.length + volume(box) > most) continue
+    taken.add(box)
+    exact.push(...values(box))
+  }
+  const others = layer.filter((box) => !taken.has(box))
+  return [
+    { fields: exact.slice(0, 1).flatMap(limited), isExact: true, boxes: exact },
+    {
+      fields: fields.filter((field) => others.some((box) => limited(box).includes(field))),
+      isExact: false,
+      boxes: others
+    }
+  ].filter(({ boxes }) => boxes.length > 0)
+}
+
+// Values of a box, and elements of a map.
+const widest = 128
+const most = 8_192
 
 /** Prefixes of the family without those that lie inside others, in order. */
 export const distinct = (cidrs: ReadonlyArray<Cidr.Cidr>, family: Ip.Family): ReadonlyArray<Cidr.Cidr> => {
@@ -142,6 +186,46 @@ const merged = (ranges: ReadonlyArray<PortRange>): ReadonlyArray<PortRange> => {
     else all[all.length - 1] = { from: last.from, to: Math.max(last.to, range.to) }
   }
   return all
+}
+
+// A destination is always looked at: it tells what is for a VIP at all.
+const limited = (box: Box): ReadonlyArray<Field> =>
+  fields.filter((field) => {
+    switch (field) {
+      case "destination":
+        return true
+      case "source":
+        return Cidr.length(box.source) > 0
+      case "protocol":
+        return sizeOf(box.protocol) < 256
+      default:
+        return sizeOf(box[field]) < 65_536
+    }
+  })
+
+const sizeOf = ({ from, to }: PortRange): number => to - from + 1
+
+const isHost = (cidr: Cidr.Cidr): boolean => Cidr.length(cidr) === Ip.bits(Cidr.family(cidr))
+
+// How many single values the box has in the fields that limit it.
+const volume = (box: Box): number =>
+  limited(box).reduce(
+    (product, field) =>
+      product *
+      (field === "destination" || field === "source" ? (isHost(box[field]) ? 1 : Infinity) : sizeOf(box[field])),
+    1
+  )
+
+const values = <B extends Box>(box: B): ReadonlyArray<B> => {
+  const each = (field: "destinationPort" | "protocol" | "sourcePort"): ReadonlyArray<PortRange> =>
+    limited(box).includes(field)
+      ? Array.from({ length: sizeOf(box[field]) }, (_, n) => ({ from: box[field].from + n, to: box[field].from + n }))
+      : [box[field]]
+  return each("destinationPort").flatMap((destinationPort) =>
+    each("protocol").flatMap((protocol) =>
+      each("sourcePort").map((sourcePort) => ({ ...box, destinationPort, protocol, sourcePort }))
+    )
+  )
 }
 
 const spansOf = (box: Box): ReadonlyArray<Span> => [

@@ -5,11 +5,12 @@
  */
 import type * as Config from "../config/Model.ts"
 import * as Ip from "../net/Ip.ts"
+import type * as Classification from "./Classification.ts"
 import * as Flows from "./Flows.ts"
 import type { FastPath, Stream } from "./Model.ts"
 import { baseChain, chain, liveMap, type Object, set } from "./Objects.ts"
 import * as PortNat from "./PortNat.ts"
-import type { Words } from "./Words.ts"
+import { protocols, type Words } from "./Words.ts"
 
 export interface Given {
   readonly path: FastPath
@@ -22,41 +23,91 @@ export interface Given {
 }
 
 /** The map from mark to address, which also counts what each target gets. */
-export const hopsOf = (n: "4" | "6"): string => `hops${n}`
+export const hopsOf = (n: "4" | "6", { offset }: Stream): string => `hops${n}-${offset}`
 
 /** The objects of the table besides the slots and the counters of flows. */
-export const objects = ({ families, path, portNats, streams }: Given): ReadonlyArray<Object> => [
-  liveMap("links", "type mark : iface_index", path.hops.map(({ link, mark }) => [String(mark), `"${link}"`])),
-  ...families.flatMap(({ flows, w }) => {
-    const { address, family, ip, n } = w
-    const hops = path.hops.filter((hop) => Ip.family(hop.ip) === family)
-    const natted = PortNat.elements(portNats, family)
-    const { chains, maps } = Flows.transport(w, flows, `target${n}`)
-    return [
+export const objects = ({ families, path, portNats, streams }: Given): ReadonlyArray<Object> => {
+  const devices = new Map(streams.map((stream) => [stream.offset, deviceOf(path, stream)]))
+  const own = families.map((family) => ofFamily(family, path, portNats, streams, devices))
+  return [
+    ...[...devices.values()].flatMap(({ maps }) => maps),
+    ...own.flatMap(({ objects }) => objects),
+    baseChain("ingress", `filter hook ingress devices = { ${path.externals.join(", ")} } priority filter`, [
+      // The kernel drops what was sent to another station.
+      "meta pkttype != host return",
+      // The general way tells the sender the MTU.
+      ...path.longest === undefined ? [] : [`meta length > ${path.longest} return`],
+      ...own.flatMap(({ entrance }) => entrance)
+    ])
+  ]
+}
+
+type Family = Given["families"][number]
+
+const ofFamily = (
+  { flows, w }: Family,
+  path: FastPath,
+  portNats: Given["portNats"],
+  streams: ReadonlyArray<Stream>,
+  devices: ReadonlyMap<number, Device>
+): { readonly objects: ReadonlyArray<Object>; readonly entrance: ReadonlyArray<string> } => {
+  const { address, family, ip, n } = w
+  const natted = PortNat.elements(portNats, family)
+  const transport = flows.transport.map((layer) => layer.flatMap(byProtocol))
+  const { chains, maps, rules } = Flows.transport(w, { ...flows, transport }, {
+    protocol: w.next,
+    go: (stream, beginning) => [
+      `${beginning} fwd ${ip} to meta mark map @${hopsOf(n, stream)} device ${devices.get(stream.offset)?.word}`
+    ]
+  })
+  const lookups = [
+    ...natted.length === 0 ? [] : [`${ip} daddr . ${w.next} . th dport @natted${n} return`],
+    ...rules
+  ]
+  // Whether a packet is for a VIP is found with the flow.
+  const [first, ...others] = lookups
+  return {
+    objects: [
       ...natted.length === 0 ? [] : [
         set(`natted${n}`, `type ${address} . inet_proto . inet_service; flags interval`, natted)
       ],
-      liveMap(hopsOf(n), `type mark : ${address}; counter`, hops.map(({ ip, mark }) => [String(mark), ip])),
       ...streams.map((stream) =>
-        chain(`target${n}-${stream.offset}`, [
-          `meta mark set meta mark map @${Flows.slotsOf(stream)}`,
-          `fwd ${ip} to meta mark map @${hopsOf(n)} device meta mark map @links`
-        ])
+        liveMap(
+          hopsOf(n, stream),
+          `type mark : ${address}; size ${stream.maxTargets}; counter`,
+          hopsIn(path, stream).filter((hop) => Ip.family(hop.ip) === family).map(({ ip, mark }) => [String(mark), ip])
+        )
       ),
       ...chains,
       ...maps,
-      chain(`flows${n}`, [
-        ...natted.length === 0 ? [] : [`${ip} daddr . meta l4proto . th dport @natted${n} return`],
-        ...maps.map(({ name }) => `${Flows.transportKey(w)} vmap @${name}`)
-      ])
-    ]
-  }),
-  baseChain("ingress", `filter hook ingress devices = { ${path.externals.join(", ")} } priority filter`, [
-    // The kernel drops what was sent to another station.
-    "meta pkttype != host return",
-    // The general way tells the sender the MTU.
-    ...path.longest === undefined ? [] : [`meta length > ${path.longest} return`],
-    // Whether it is for a VIP is found with the flow.
-    ...families.map(({ w }) => `${w.plain} goto flows${w.n}`)
-  ])
-]
+      ...others.length === 0 ? [] : [chain(`flows${n}`, lookups)]
+    ],
+    entrance: first === undefined ? [] : [`${w.plain} ${others.length === 0 ? first : `goto flows${n}`}`]
+  }
+}
+
+// The link to the targets of a stream, or a map of them when they are reached by several.
+interface Device {
+  readonly word: string
+  readonly maps: ReadonlyArray<Object>
+}
+
+const deviceOf = (path: FastPath, stream: Stream): Device => {
+  const links = new Map(hopsIn(path, stream).map(({ link, mark }) => [String(mark), `"${link}"`]))
+  const [only, ...others] = new Set(links.values())
+  if (only !== undefined && others.length === 0) return { word: only, maps: [] }
+  const name = `links-${stream.offset}`
+  return {
+    word: `meta mark map @${name}`,
+    maps: [liveMap(name, `type mark : iface_index; size ${stream.maxTargets}`, links)]
+  }
+}
+
+const hopsIn = ({ hops }: FastPath, { maxTargets, offset }: Stream): FastPath["hops"] =>
+  hops.filter(({ mark }) => mark > offset && mark <= offset + maxTargets)
+
+// Of any protocol only those are plain whose ports we know.
+const byProtocol = (entry: Classification.Entry): ReadonlyArray<Classification.Entry> =>
+  entry.protocol.from === entry.protocol.to
+    ? [entry]
+    : protocols.map(([, number]) => ({ ...entry, protocol: { from: number, to: number } }))

@@ -1,9 +1,10 @@
 /** The maps and chains that find the flow of a packet and from it the slot in the table of its stream. */
 import type { ByteMatch } from "../config/Model.ts"
-import type * as Cidr from "../net/Cidr.ts"
+import * as Cidr from "../net/Cidr.ts"
+import * as Ip from "../net/Ip.ts"
 import * as Classification from "./Classification.ts"
 import type { Stream } from "./Model.ts"
-import { chain, map, namePart, type Object } from "./Objects.ts"
+import { chain, map, namePart, type Object, roomFor } from "./Objects.ts"
 import type { Words } from "./Words.ts"
 
 /** The flows of one family in layers, and the streams by name. */
@@ -20,54 +21,93 @@ export const slotsOf = ({ offset }: Stream): string => `slots-${offset}`
 export const counterOf = ({ offset }: Stream, flow: string): string => `flow-${key(offset, flow)}`
 
 /**
- * What a packet has to be looked up by in the maps of `transport`. The kernel goes on, field by field, with every box that
- * still fits, so what tells flows apart best comes first.
+ * The mark for a key. The order of the fields of keys, the seed and the slots are the agreement between load balancers.
+ * The type of the map is what makes the kernel take a hash as its key without writing it to the packet first.
  */
-export const transportKey = ({ ip }: Words): string => `th dport . meta l4proto . ${ip} daddr . ${ip} saddr . th sport`
+export const marking = (stream: Stream, key: string): string =>
+  `meta mark set jhash ${key} mod ${stream.slots} seed 0x51ce map @${slotsOf(stream)}`
 
-/** Part of the agreement between load balancers, as is the order of the fields of the keys. */
-export const into = ({ offset, slots }: Stream, target: string): string =>
-  `mod ${slots} seed 0x51ce goto ${target}-${offset}`
+export const slotsType = ({ slots }: Stream): string => `typeof numgen inc mod ${slots} : meta mark; size ${slots}`
 
-/** The maps of plain packets, the last of the objects, and what they refer to; `target` begins the name of chains. */
+/** What counts a marked packet and lets it go on to its target on the general way, and what else becomes of it. */
+export const going = (stream: Stream): string => `meta mark @${hitsOf(stream)} accept`
+export const otherwise = "counter drop"
+
+/** The set that counts what each target of a stream gets on the general way. */
+export const hitsOf = ({ offset }: Stream): string => `hits-${offset}`
+
+/** What packets are looked up in, with what that refers to, and the rules that do so. */
+export interface Lookups {
+  readonly chains: ReadonlyArray<Object>
+  readonly maps: ReadonlyArray<Object>
+  readonly rules: ReadonlyArray<string>
+}
+
+/** The rules of a stream, of which the first begins as given. */
+export type Go = (stream: Stream, beginning: string) => ReadonlyArray<string>
+
+export const toTarget: Go = (stream, beginning) => [`${beginning} ${going(stream)}`, otherwise]
+
+/** For plain packets; `protocol` is the word for what is looked up, `go` are the rules for those of a stream. */
 export const transport = (
   w: Words,
   { streams, transport }: Flows,
-  target: string
-): { readonly chains: ReadonlyArray<Object>; readonly maps: ReadonlyArray<Object> } => {
+  { go, protocol }: { readonly protocol: string; readonly go: Go }
+): Lookups => {
   const { address, ip, n } = w
   const checks = new Map<string, Object>()
   const chains = new Map<string, Object>()
   const verdict = (entry: Classification.Entry): string => {
-    const go = goTo(
+    const verdict = goTo(
       chains,
       entry,
       streams,
       `flow${n}`,
-      (stream) =>
-        `meta mark set jhash ${ip} saddr . ${ip} daddr . meta l4proto . th sport . th dport ${into(stream, target)}`
+      (stream, count) => go(stream, `${marking(stream, `${w.pair} . meta l4proto . th sport . th dport`)} ${count}`)
     )
-    if (entry.bytes.length === 0) return go
-    const rules = [...entry.bytes.map(mismatch), go]
+    if (entry.bytes.length === 0) return verdict
+    const rules = [...entry.bytes.map(mismatch), verdict]
     const check = checks.get(rules.join("\n")) ?? chain(`bytes${n}-${checks.size}`, rules)
     checks.set(rules.join("\n"), check)
     return `jump ${check.name}`
   }
-  const maps = transport.map((layer, i) =>
-    map(
-      `flows${n}-${i}`,
-      `type inet_service . inet_proto . ${address} . ${address} . inet_service : verdict; flags interval`,
-      layer.map((entry) => `${boxText(entry)} : ${verdict(entry)}`)
-    )
+  const types: { readonly [F in Classification.Field]: string } = {
+    destinationPort: "inet_service",
+    protocol: "inet_proto",
+    destination: address,
+    source: address,
+    sourcePort: "inet_service"
+  }
+  const words: { readonly [F in Classification.Field]: string } = {
+    destinationPort: "th dport",
+    protocol,
+    destination: `${ip} daddr`,
+    source: `${ip} saddr`,
+    sourcePort: "th sport"
+  }
+  const all = transport.flatMap((layer, i) =>
+    Classification.lookups(layer).map(({ boxes, fields, isExact }) => {
+      const name = `${isExact ? "flows" : "ranges"}${n}-${i}`
+      return {
+        map: map(
+          name,
+          `type ${fields.map((field) => types[field]).join(" . ")} : verdict; `
+            + (isExact ? roomFor(boxes.length) : "flags interval"),
+          boxes.map((box) => `${fields.map((field) => valueText(box, field)).join(" . ")} : ${verdict(box)}`)
+        ),
+        rule: `${fields.map((field) => words[field]).join(" . ")} vmap @${name}`
+      }
+    })
   )
-  return { chains: [...chains.values(), ...checks.values()], maps }
+  return {
+    chains: [...chains.values(), ...checks.values()],
+    maps: all.map(({ map }) => map),
+    rules: all.map(({ rule }) => rule)
+  }
 }
 
 /** The same for pings, which belong to a flow by their addresses alone. */
-export const pings = (
-  w: Words,
-  { pings, streams }: Flows
-): { readonly chains: ReadonlyArray<Object>; readonly maps: ReadonlyArray<Object> } => {
+export const pings = (w: Words, { pings, streams }: Flows): Lookups => {
   const { address, icmp, ip, n } = w
   const chains = new Map<string, Object>()
   const verdict = (entry: Classification.Entry): string =>
@@ -76,7 +116,8 @@ export const pings = (
       entry,
       streams,
       `ping${n}`,
-      (stream) => `meta mark set jhash ${ip} saddr . ${ip} daddr . meta l4proto . ${icmp} id ${into(stream, "target")}`
+      (stream, count) =>
+        toTarget(stream, `${count} ${marking(stream, `${ip} saddr . ${ip} daddr . meta l4proto . ${icmp} id`)}`)
     )
   const maps = pings.map((layer, i) =>
     map(
@@ -85,7 +126,11 @@ export const pings = (
       layer.map((entry) => `${entry.destination} . ${entry.source} : ${verdict(entry)}`)
     )
   )
-  return { chains: [...chains.values()], maps }
+  return {
+    chains: [...chains.values()],
+    maps,
+    rules: maps.map(({ name }) => `${ip} daddr . ${ip} saddr vmap @${name}`)
+  }
 }
 
 /** An address range as raw bytes are compared. */
@@ -93,6 +138,10 @@ export const rawSpan = (cidr: Cidr.Cidr): string => {
   const { first, last } = Classification.span(cidr)
   return rangeText(`0x${first.toString(16)}`, `0x${last.toString(16)}`)
 }
+
+/** A prefix, or the address if it is just one: where single values are stored, the kernel takes no prefixes. */
+export const addressText = (cidr: Cidr.Cidr): string =>
+  Cidr.length(cidr) === Ip.bits(Cidr.family(cidr)) ? Cidr.ip(cidr) : cidr
 
 export const rangeText = (from: string | number, to: string | number): string =>
   from === to ? `${from}` : `${from}-${to}`
@@ -105,13 +154,13 @@ const goTo = (
   entry: Classification.Entry,
   streams: Flows["streams"],
   prefix: string,
-  rule: (stream: Stream) => string
+  rules: (stream: Stream, count: string) => ReadonlyArray<string>
 ): string => {
   const stream = streams.get(entry.stream)
   if (stream === undefined) return "continue"
   const name = `${prefix}-${key(stream.offset, entry.flow)}`
   if (!chains.has(name)) {
-    chains.set(name, chain(name, [`counter name ${counterOf(stream, entry.flow)} ${rule(stream)}`]))
+    chains.set(name, chain(name, rules(stream, `counter name ${counterOf(stream, entry.flow)}`)))
   }
   return `goto ${name}`
 }
@@ -122,10 +171,8 @@ const mismatch = ({ length, mask, offset, protocol, value }: ByteMatch): string 
   return `meta l4proto ${protocol} ${compared} != ${value} return`
 }
 
-const boxText = (box: Classification.Box): string =>
-  [
-    ...[box.destinationPort, box.protocol].map(({ from, to }) => rangeText(from, to)),
-    box.destination,
-    box.source,
-    rangeText(box.sourcePort.from, box.sourcePort.to)
-  ].join(" . ")
+const valueText = (box: Classification.Box, field: Classification.Field): string => {
+  if (field === "source" || field === "destination") return addressText(box[field])
+  const { from, to } = box[field]
+  return rangeText(from, to)
+}

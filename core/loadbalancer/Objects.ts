@@ -7,8 +7,8 @@ export interface Object {
   readonly text: string
   /** Whether the text holds elements. */
   readonly isFilled: boolean
-  /** The hook of a base chain, which can only be changed by making the chain anew. */
-  readonly hook?: string
+  /** What can only be changed by making the object anew: the hook of a base chain, the declaration of a set or map. */
+  readonly fixed?: string
   /** Elements that come and go by themselves: key and value, which is empty in a set. */
   readonly elements?: ReadonlyMap<string, string>
 }
@@ -25,7 +25,7 @@ export const chain = (name: string, rules: ReadonlyArray<string>): Object => ({
 
 export const baseChain = (name: string, hook: string, rules: ReadonlyArray<string>): Object => ({
   ...chain(name, [`type ${hook}; policy accept`, ...rules]),
-  hook
+  fixed: hook
 })
 
 export const counter = (name: string): Object => ({
@@ -42,8 +42,15 @@ const filled =
     text: elements.length === 0
       ? `  ${kind} ${name} { ${declaration}; }`
       : `  ${kind} ${name} {\n    ${declaration}\n    elements = {\n      ${elements.join(",\n      ")}\n    }\n  }`,
-    isFilled: elements.length > 0
+    isFilled: elements.length > 0,
+    fixed: declaration
   })
+
+/**
+ * The declaration of a size with room for the elements, which makes the kernel choose a plain hash table: a lookup costs a
+ * third of that in one that can grow.
+ */
+export const roomFor = (count: number): string => `size ${2 ** Math.max(4, Math.ceil(Math.log2(count)))}`
 
 /** With elements that are part of the structure. */
 export const set = filled("set")

@@ -42,7 +42,7 @@ const change = (
       ...restructure(table, present, wanted),
       ...wanted.flatMap((object) => {
         const before = present.find(({ kind, name }) => kind === object.kind && name === object.name)
-        return elementChanges(table, before, object)
+        return elementChanges(table, isRemade(before, object) ? undefined : before, object)
       })
     ]
   }
@@ -66,12 +66,16 @@ const restructure = (
 ): ReadonlyArray<string> => {
   const before = new Map(present.map((object) => [id(object), object]))
   const after = new Map(wanted.map((object) => [id(object), object]))
-  const changed = present.filter((object) => after.get(id(object))?.text !== object.text)
+  const isAnew = (object: Object): boolean => isRemade(before.get(id(object)), object)
+  const anew = new Set(wanted.filter(isAnew).map(({ name }) => `@${name}`))
+  const refersToAnew = ({ kind, text }: Object): boolean =>
+    kind === "chain" && anew.size > 0 && (text.match(/@[\w.-]+/g) ?? []).some((name) => anew.has(name))
+  const changed = present.filter((object) => after.get(id(object))?.text !== object.text || refersToAnew(object))
   const gone = changed.filter((object) => {
     const next = after.get(id(object))
-    return next === undefined || next.hook !== object.hook
+    return next === undefined || isAnew(next)
   })
-  const made = wanted.filter((object) => before.get(id(object))?.text !== object.text)
+  const made = wanted.filter((object) => before.get(id(object))?.text !== object.text || refersToAnew(object))
   return [
     ...changed.filter(({ kind }) => kind === "chain").map(({ name }) => `flush chain ${table} ${name}`),
     ...changed.filter(({ isFilled }) => isFilled).map(({ kind, name }) => `flush ${kind} ${table} ${name}`),
@@ -79,6 +83,9 @@ const restructure = (
     ...made.length === 0 ? [] : [declare(table, made)]
   ]
 }
+
+const isRemade = (before: Object | undefined, after: Object): boolean =>
+  before !== undefined && before.fixed !== after.fixed
 
 const id = ({ kind, name }: Object): string => `${kind} ${name}`
 

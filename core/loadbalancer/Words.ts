@@ -11,8 +11,12 @@ export interface Words {
   readonly ip: "ip" | "ip6"
   readonly icmp: "icmp" | "icmpv6"
   readonly address: "ipv4_addr" | "ipv6_addr"
-  /** What tells that a packet has only the headers we know, is whole and may be forwarded. */
+  /** What tells that a packet is whole and may be forwarded, if its next header is one of the protocols above. */
   readonly plain: string
+  /** The protocol by the first header alone, which is another one when headers we do not know come between. */
+  readonly next: string
+  /** Source and destination, as raw bytes, which spare the kernel a look at the family. */
+  readonly pair: string
   /** The messages that carry the head of the packet they are about. */
   readonly errors: string
   /** Of the packet inside an ICMP error: `th` is the ICMP header there, and its payload starts after 8 bytes. */
@@ -45,7 +49,9 @@ export const words: { readonly [F in Ip.Family]: Words } = {
     ip: "ip",
     icmp: "icmp",
     address: "ipv4_addr",
-    plain: "ip hdrlength 5 ip frag-off & 0x3fff 0 ip ttl > 1 ip protocol { tcp, udp, sctp }",
+    plain: "@nh,0,8 0x45 ip frag-off & 0x3fff 0 ip ttl > 1",
+    next: "ip protocol",
+    pair: "@nh,96,64",
     errors: "icmp type { 3, 4, 5, 11, 12 }",
     inner: { source: "@th,160,32", destination: "@th,192,32", protocol: "@th,136,8", ports: transport4 }
   },
@@ -55,7 +61,9 @@ export const words: { readonly [F in Ip.Family]: Words } = {
     ip: "ip6",
     icmp: "icmpv6",
     address: "ipv6_addr",
-    plain: "ip6 hoplimit > 1 ip6 nexthdr { tcp, udp, sctp }",
+    plain: "ip6 hoplimit > 1",
+    next: "ip6 nexthdr",
+    pair: "@nh,64,128 . @nh,192,128",
     errors: "icmpv6 type { 1, 2, 3, 4 }",
     inner: {
       source: "@th,128,128",

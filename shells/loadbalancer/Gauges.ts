@@ -1,6 +1,6 @@
 /** What the load balancer tells Prometheus: hits of flows and targets, and the counters of the links to the proxies. */
 import { Effect } from "effect"
-import { Chains, FastChains, Flows, type LoadBalancer, type Model } from "../../core/loadbalancer/index.ts"
+import { FastChains, Flows, type LoadBalancer, type Model } from "../../core/loadbalancer/index.ts"
 import * as Interfaces from "../metrics/Interfaces.ts"
 import type * as Metrics from "../metrics/Metrics.ts"
 import type { Netlink } from "../netlink/Netlink.ts"
@@ -53,13 +53,13 @@ const targetHits = (
 ): Read =>
   Effect.gen(function*() {
     const nftables = yield* Nftables
-    const fast = fastPath === undefined ? [] : yield* Effect.forEach(
-      ["4", "6"] as const,
-      (n) => nftables.elementCounters("netdev", table, "map", FastChains.hopsOf(n))
-    )
     const samples: Array<Metrics.Sample> = []
     for (const stream of streams) {
-      const counts = [yield* nftables.elementCounters("inet", table, "set", Chains.hitsOf(stream)), ...fast]
+      const fast = fastPath === undefined ? [] : yield* Effect.forEach(
+        ["4", "6"] as const,
+        (n) => nftables.elementCounters("netdev", table, "map", FastChains.hopsOf(n, stream))
+      )
+      const counts = [yield* nftables.elementCounters("inet", table, "set", Flows.hitsOf(stream)), ...fast]
       for (const mark of stream.identifiers.map((identifier) => stream.offset + identifier)) {
         const total = sum(counts, String(mark))
         for (const unit of ["packets", "bytes"] as const) {

@@ -49,8 +49,10 @@ const serving = (targets: number, env: { readonly [name: string]: string } = {})
 /** How many packets have taken the fast path. */
 const forwarded = (balancer: string) =>
   Effect.map(
-    Effect.forEach(["hops4", "hops6"], (name) => Nftables.make(balancer).elementCounters("netdev", table, "map", name)),
-    (all) => all.flatMap((counts) => [...counts.values()]).reduce((total, { packets }) => total + packets, 0)
+    Effect.forEach(["hops4-5000", "hops6-5000"], (name) =>
+      Nftables.make(balancer).elementCounters("netdev", table, "map", name)),
+    (all) =>
+      all.flatMap((counts) => [...counts.values()]).reduce((total, { packets }) => total + packets, 0)
   )
 
 const table = "sluice-lb-conduit-a.trench-a"

@@ -10,6 +10,7 @@ import * as Health from "../grpc/Health.ts"
 import * as Server from "../grpc/Server.ts"
 import * as Metrics from "../metrics/Metrics.ts"
 import { Netlink } from "../netlink/Netlink.ts"
+import * as Sysctl from "../netlink/Sysctl.ts"
 import { Nftables } from "../nftables/Nftables.ts"
 import * as Forwarding from "../proxy/Forwarding.ts"
 import * as Process from "../runtime/Process.ts"
@@ -144,6 +145,8 @@ export const command = Process.program({
   main: (settings) =>
     Effect.gen(function*() {
       yield* Forwarding.enable(Ip.families)
+      // Without it the kernel asks for each packet whether somebody poses as this node, past one rule per target.
+      yield* Effect.ignore(Sysctl.write("net/ipv4/conf/all/accept_local", "1"))
       const running = yield* start(settings, { hostname: os.hostname() })
       yield* Process.shutdownRequested
       yield* drain(running)
