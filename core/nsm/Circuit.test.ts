@@ -80,6 +80,38 @@ describe("The path of upstream: client, manager, forwarder, endpoint", () => {
   })
 })
 
+describe("An endpoint that agreed to what cannot be made", () => {
+  const ip = { ...Model.emptyIp, policies: [{ from: vip, proto: "tcp", routes: [] }] }
+  const impossible = { ...Model.emptyContext, ip }
+
+  it("is told that it is over, and the client why", () => {
+    const manager = play()
+    manager.offer("nse")
+    manager.send(ask(1, client({ context: impossible })))
+    assert.deepStrictEqual(tags(manager.settle("RequestEndpoint")), ["CloseEndpoint"])
+    assert.strictEqual(manager.find("CloseEndpoint").connection.path.segments[3]?.name, "nse")
+    assert.deepStrictEqual(tags(manager.settle("CloseEndpoint")), ["Reply"])
+    assert.deepInclude(manager.find("Reply").result, { _tag: "Failed", reason: "Invalid" })
+  })
+
+  it("keeps the connection that it had", () => {
+    const manager = standing()
+    manager.send(ask(2, client({ context: impossible })))
+    assert.deepStrictEqual(tags(manager.settle("RequestEndpoint")), ["Reply"])
+    assert.strictEqual(manager.connection()?.state, "Down")
+  })
+
+  it("after a reselect leaves nothing of the old connection either", () => {
+    const manager = standing()
+    manager.offer("other")
+    manager.send(ask(2, client({ context: impossible, state: "ReselectRequested" })))
+    manager.settle("CloseEndpoint")
+    assert.deepStrictEqual(tags(manager.settle("RequestEndpoint")), ["CloseEndpoint"])
+    assert.deepStrictEqual(tags(manager.settle("CloseEndpoint")), ["Unplumb"])
+    assert.deepStrictEqual(tags(manager.settle("Unplumb")), ["Cancel", "Cancel", "ForgetRecord", "Reply"])
+  })
+})
+
 describe("The time of a caller", () => {
   it("is shared by the endpoints that can be asked, and what one leaves is for the next", () => {
     const manager = play()

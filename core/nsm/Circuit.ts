@@ -83,7 +83,7 @@ export const settle = (state: State, event: CircuitState.Outcome, around: Surrou
       return unplumbable(state, work, event, around)
     case "EndpointClosed":
       if (work._tag === "Leaving") return choose(state, work.ask, true, around)
-      return work._tag === "Parting" ? clear(state, work, around) : Machine.stay(state)
+      return work._tag === "Parting" ? parted(state, work, around) : Machine.stay(state)
     case "UnplumbFinished":
       return work._tag === "Clearing" ? ended(state, work, around) : Machine.stay(state)
   }
@@ -222,7 +222,10 @@ const answered = (
     })
     : Result.fail(`endpoint "${target.name}" chose no kernel mechanism`)
   if (Result.isFailure(cross)) {
-    return refuse(state, ask, left, { reason: "Invalid", message: cross.failure }, around)
+    const failure: Model.Failure = { reason: "Invalid", message: cross.failure }
+    return state.standing !== undefined && !left
+      ? refuse(state, ask, left, failure, around)
+      : leaveNew(state, { target, answer: agreed }, { reply: ask.reply, failure }, around)
   }
   return [
     { ...state, work: { _tag: "Plumbing", call, ask, target, answer: agreed, cross: cross.success, left } },
@@ -350,8 +353,33 @@ const save = ({ answer, connection, cross, expiresAt, target }: Standing, changi
   record: { connection, target, answer, cross, expiresAt, ...(changing === undefined ? {} : { changing }) }
 })
 
+/** Tells an endpoint that agreed in vain, so that it keeps nothing for a client that it will not see. */
+const leaveNew = (
+  state: State,
+  made: Pick<Standing, "answer" | "target">,
+  ending: Ending,
+  around: Surroundings
+): Step => [
+  {
+    ...state,
+    work: {
+      ...only(ending),
+      _tag: "Parting",
+      call: around.call,
+      ...(state.standing === undefined ? {} : { cross: state.standing.cross })
+    }
+  },
+  [closeEndpoint(made, around)]
+]
+
+const parted = (
+  state: State,
+  { cross, ...ending }: Extract<Work, { _tag: "Parting" }>,
+  around: Surroundings
+): Step => cross === undefined ? ended(state, ending, around) : clear(state, { cross, ...ending }, around)
+
 const closeEndpoint = (
-  { answer, target }: Standing,
+  { answer, target }: Pick<Standing, "answer" | "target">,
   { call, settings }: Surroundings,
   timeoutMs = settings.requestTimeoutMs
 ): Command => ({ _tag: "CloseEndpoint", call, target, connection: answer, timeoutMs })

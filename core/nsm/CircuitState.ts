@@ -84,10 +84,10 @@ export const Work = Schema.TaggedUnion({
     cross: Cross.Cross,
     left: Schema.Boolean
   },
-  /** Telling the endpoint that it is over; then clearing the kernel. `failure` answers a request that ends thus. */
+  /** Telling the endpoint that it is over; then clearing the kernel, if anything was made. `failure` answers a request that ends thus. */
   Parting: {
     call: Call,
-    cross: Cross.Cross,
+    cross: Schema.optionalKey(Cross.Cross),
     reply: Schema.optionalKey(Schema.Natural),
     failure: Schema.optionalKey(Model.Failure)
   },
