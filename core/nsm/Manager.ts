@@ -346,9 +346,18 @@ export const connections = (state: State): { readonly [id: string]: Model.Connec
 /** The same as entries, which cost less where there are many. */
 export const standing = ({ circuits }: State): ReadonlyArray<readonly [id: string, connection: Model.Connection]> => {
   const found: Array<readonly [string, Model.Connection]> = []
-  for (const { id, standing, work } of HashMap.values(circuits)) {
-    if (standing === undefined || work?._tag === "Parting" || work?._tag === "Clearing") continue
-    found.push([id, standing.connection])
+  for (const circuit of HashMap.values(circuits)) {
+    const connection = monitored(circuit)
+    if (connection !== undefined) found.push([circuit.id, connection])
   }
   return found
 }
+
+/** The connection of a client, if it stands. */
+export const standingOf = (state: State, clientId: string): Model.Connection | undefined => {
+  const circuit = circuitOf(state, clientId)
+  return circuit === undefined ? undefined : monitored(circuit)
+}
+
+const monitored = ({ standing, work }: CircuitState.State): Model.Connection | undefined =>
+  work?._tag === "Parting" || work?._tag === "Clearing" ? undefined : standing?.connection

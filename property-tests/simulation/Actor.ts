@@ -7,12 +7,15 @@ export type Stop = (() => void) | void
 
 export type Perform<Event, Command> = (command: Command, send: (event: Event) => void) => Stop
 
+/** Hears of a new state, of the event that led to it, and of the state before. */
+export type Listener<State, Event> = (state: State, event: Event | Machine.Woken, before: State) => void
+
 /** A machine at work. */
 export interface Actor<State, Event> {
   readonly send: (event: Event) => void
   readonly current: () => State
   /** Hears of every new state until its own end; the result ends it. */
-  readonly follow: (listener: (state: State) => void) => () => void
+  readonly follow: (listener: Listener<State, Event>) => () => void
 }
 
 /** What looks at every step of every machine: coverage, properties, traces. */
@@ -39,7 +42,7 @@ export const start = <Input, State, Event extends Machine.Tagged, Command extend
 ): Actor<State, Event> => {
   const inbox: Array<Event | Machine.Woken> = []
   const running = new Map<string | number, () => void>()
-  const listeners = new Set<(state: State) => void>()
+  const listeners = new Set<Listener<State, Event>>()
   let isBusy = true
   let armedAt: number | undefined
   let second = -1
@@ -86,11 +89,11 @@ export const start = <Input, State, Event extends Machine.Tagged, Command extend
       if ("call" in event && typeof event.call === "number") settle(event.call, event._tag)
       const [next, commands] = machine.step(state, event, life.now())
       world.countStep()
-      const isNew = next !== state
+      const before = state
       state = next
       const step = append?.(life.now(), event, next, commands)
       observe(life, machine.name, event, next, commands)
-      if (isNew) { for (const listener of listeners) listener(next) }
+      if (next !== before) { for (const listener of listeners) listener(next, event, before) }
       for (const command of commands) {
         begin(command)
         if (step !== undefined) world.journal?.resume(step)

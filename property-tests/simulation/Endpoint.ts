@@ -1,4 +1,5 @@
 /** The endpoint side of NSM in a simulated process, as `shells/sdk/Endpoint.ts`: its connections and its registration. */
+import type * as Machine from "../../core/Machine.ts"
 import { Host, Model, Monitor, Registration } from "../../core/nsm/index.ts"
 import * as Actor from "./Actor.ts"
 import type * as Api from "./Api.ts"
@@ -81,8 +82,9 @@ export const serve = (ground: Ground, life: Life, options: Options, handler: Han
         if (isServing) host.send({ _tag: "CloseRequested", reply: ask(done), connection })
       },
       monitor: monitors(host, {
-        part: ({ guests }) => guests,
-        entries: (state) => Object.entries(Host.connections(state))
+        all: (state) => Object.entries(Host.connections(state)),
+        one: ({ guests }, id) => guests[id]?.standing?.connection,
+        touched: (_, before, { guests }) => before.guests === guests ? [] : undefined
       })
     }
   }
@@ -111,10 +113,12 @@ export const serve = (ground: Ground, life: Life, options: Options, handler: Han
   }
 }
 
-/** The connections that stand in a state, and the part of it on which they depend. */
-export interface View<State> {
-  readonly part: (state: State) => unknown
-  readonly entries: (state: State) => ReadonlyArray<readonly [id: string, connection: Model.Connection]>
+/** How the connections that stand are found in a state. */
+export interface View<State, Event> {
+  readonly all: (state: State) => ReadonlyArray<readonly [key: string, connection: Model.Connection]>
+  readonly one: (state: State, key: string) => Model.Connection | undefined
+  /** The keys of those that the event can have changed; undefined for any. */
+  readonly touched: (event: Event | Machine.Woken, before: State, after: State) => ReadonlyArray<string> | undefined
 }
 
 /**
@@ -123,38 +127,35 @@ export interface View<State> {
  */
 export const monitors = <State, Event>(
   actor: Actor.Actor<State, Event>,
-  { entries, part }: View<State>
+  { all, one, touched }: View<State, Event>
 ): Api.NetworkService["monitor"] => {
   type Listener = (before: Monitor.Connections, after: Monitor.Connections) => void
   const listeners = new Map<string, Set<Listener>>()
-  let seen = part(actor.current())
-  let known = new Map(entries(actor.current()))
-  actor.follow((state) => {
-    if (part(state) === seen) return
-    seen = part(state)
-    const next = entries(state)
-    const fresh = next.filter(([id, connection]) => known.get(id) !== connection)
-    const added = fresh.filter(([id]) => !known.has(id)).length
-    const isSame = next.length === known.size + added
-    if (fresh.length === 0 && isSame) return
-    const left = isSame ? undefined : new Set(next.map(([id]) => id))
-    const old = [
-      ...fresh.map(([id]) => id),
-      ...left === undefined ? [] : [...known.keys()].filter((id) => !left.has(id))
-    ]
-      .flatMap((id) => {
-        const connection = known.get(id)
-        return connection === undefined ? [] : [[id, connection] as const]
-      })
-    if (isSame) { for (const [id, connection] of fresh) known.set(id, connection) }
-    else known = new Map(next)
-    const concerned = new Set([everyone, ...[...old, ...fresh].flatMap(segmentsOf)])
+  const known = new Map(all(actor.current()))
+  actor.follow((state, event, before) => {
+    const [old, fresh]: [Array<Model.Connection>, Array<Model.Connection>] = [[], []]
+    const keys = touched(event, before, state) ?? new Set([...known.keys(), ...all(state).map(([key]) => key)])
+    for (const key of keys) {
+      const [was, is] = [known.get(key), one(state, key)]
+      if (was === is) continue
+      if (was !== undefined) old.push(was)
+      if (is === undefined) known.delete(key)
+      else {
+        fresh.push(is)
+        known.set(key, is)
+      }
+    }
+    if (old.length === 0 && fresh.length === 0) return
+    const concerned = new Set([
+      everyone,
+      ...[...old, ...fresh].flatMap(({ path }) => path.segments.map(({ id }) => id))
+    ])
     const called = new Set([...concerned].flatMap((id) => [...listeners.get(id) ?? []]))
-    for (const listener of called) listener(Object.fromEntries(old), Object.fromEntries(fresh))
+    for (const listener of called) listener(byId(old), byId(fresh))
   })
   return (selector, emit) => {
-    const selected = [...known].filter(([, connection]) => Model.selects(selector, connection))
-    emit(Monitor.initial(selector, Object.fromEntries(selected)))
+    const selected = [...known.values()].filter((connection) => Model.selects(selector, connection))
+    emit(Monitor.initial(selector, byId(selected)))
     const listener: Listener = (before, after) => {
       for (const event of Monitor.changes(selector, before, after)) emit(event)
     }
@@ -170,8 +171,8 @@ export const monitors = <State, Event>(
 /** Stands for selectors that name no segment. */
 const everyone = ""
 
-const segmentsOf = ([, { path }]: readonly [string, Model.Connection]): ReadonlyArray<string> =>
-  path.segments.map(({ id }) => id)
+const byId = (connections: ReadonlyArray<Model.Connection>): Monitor.Connections =>
+  Object.fromEntries(connections.map((connection) => [connection.id, connection]))
 
 const enrol = (
   { network }: Ground,

@@ -1,4 +1,6 @@
 /** The manager of NSM in a simulated world, as `shells/nsm`: circuits, registry, and the forwarder on modelled kernels. */
+import { HashMap, Option } from "effect"
+import type * as Machine from "../../core/Machine.ts"
 import type * as CircuitState from "../../core/nsm/CircuitState.ts"
 import * as Cross from "../../core/nsm/Cross.ts"
 import { Forward, Manager, Model, Registry } from "../../core/nsm/index.ts"
@@ -151,7 +153,7 @@ export const program = (ground: Ground): Program => {
               freshId: randomText(life),
               connection
             }),
-          monitor: monitors(manager, { part: ({ circuits }) => circuits, entries: Manager.standing })
+          monitor: monitors(manager, { all: standing, one: Manager.standingOf, touched })
         },
         registrar: {
           registerService: (service, done) =>
@@ -178,6 +180,30 @@ export const program = (ground: Ground): Program => {
         }
       }
     }
+  }
+}
+
+const standing = (state: Manager.State): ReadonlyArray<readonly [clientId: string, connection: Model.Connection]> =>
+  [...HashMap.keys(state.circuits)].flatMap((clientId) => {
+    const connection = Manager.standingOf(state, clientId)
+    return connection === undefined ? [] : [[clientId, connection]]
+  })
+
+/** The client ids of the connections that an event can have changed. */
+const touched = (event: Event | Machine.Woken, { waiting }: Manager.State): ReadonlyArray<string> | undefined => {
+  switch (event._tag) {
+    case "RequestRequested":
+    case "CloseRequested":
+      return [Model.clientId(event.connection)]
+    case "RegisterServiceRequested":
+    case "Woken":
+      return undefined
+    case "UnregisterServiceRequested":
+    case "RegisterEndpointRequested":
+    case "UnregisterEndpointRequested":
+      return []
+    default:
+      return Option.toArray(HashMap.get(waiting, event.call))
   }
 }
 
