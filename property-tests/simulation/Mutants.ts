@@ -252,6 +252,38 @@ export const mutants: ReadonlyArray<Mutant> = [
     }
   },
   {
+    mistake: "the frontend tries again and again what BIRD refuses",
+    profile: "churn",
+    caughtBy: "announced-again",
+    within: 1,
+    schedule: [
+      { at: 31_000, fault: { _tag: "Set", kind: "bad", n: 0, present: true } },
+      { at: 40_000, fault: { _tag: "Set", kind: "vip", n: 2, present: true } }
+    ],
+    machines: {
+      frontend: hearing(
+        machines.frontend,
+        (event) =>
+          event._tag === "ConfigureRefused"
+            ? { _tag: "ConfigureFailed", call: event.call, reason: event.message }
+            : event
+      )
+    }
+  },
+  {
+    mistake: "the load balancer hears of port translations once",
+    profile: "churn",
+    caughtBy: "watchers-know",
+    within: 1,
+    schedule: [{ at: 31_000, fault: { _tag: "Set", kind: "port-nat", n: 0, present: true } }],
+    machines: {
+      loadBalancer: hearing(
+        machines.loadBalancer,
+        (event, { lists }) => event._tag === "PortNatsChanged" && lists.portNats !== undefined ? undefined : event
+      )
+    }
+  },
+  {
     mistake: "the load balancer hears of targets once",
     profile: "calm",
     caughtBy: "reachable",

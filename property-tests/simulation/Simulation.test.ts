@@ -63,7 +63,7 @@ describe("A simulated trench", () => {
         assert.strictEqual(outcome.violations.length, 0, report(outcome))
         assert.isAbove(outcome.steps, 1_000)
       }
-    })
+    }, 120_000)
   }
 
   it.each(mutants)("notices that $mistake", ({ caughtBy, machines, profile, schedule, within }) => {
