@@ -103,9 +103,9 @@ export const injector = (): Injector => {
         case "Jump":
           return world.jump(current(fault.process), fault.byMs)
         case "Open":
-          return targets[fault.target]?.open(Manifests.stream(fault.stream))
+          return targets[fault.target]?.open(manifests.stream(fault.stream))
         case "Close":
-          return targets[fault.target]?.close(Manifests.stream(fault.stream))
+          return targets[fault.target]?.close(manifests.stream(fault.stream))
         case "Replace":
           return trench.replace(fault.process, fault.pauseMs)
         case "Set":

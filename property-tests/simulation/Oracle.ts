@@ -38,15 +38,18 @@ const hopLimit = 12
 /** What the load balancer does with a packet: the mark of a target, or the reason to drop it. */
 export const classify = (rules: Model.Ruleset | undefined, packet: Packet, slot: number): number | string => {
   if (rules === undefined) return "no rules"
-  const flow = rules.flows
-    .filter((one) => matches(one, packet))
-    .toSorted((a, b) => b.priority - a.priority || (a.name < b.name ? -1 : 1))[0]
+  const flow = flowOf(rules.flows, packet)
   if (flow === undefined) return "no flow matches"
   const stream = rules.streams.find(({ name }) => name === flow.stream.stream)
   if (stream === undefined || stream.identifiers.length === 0) return `stream ${flow.stream.stream} has no target`
   const marks = marksOf(stream)
   return marks[slot % marks.length] ?? "the slot is empty"
 }
+
+/** The flow that takes a packet. */
+export const flowOf = (flows: ReadonlyArray<Flow>, packet: Packet): Flow | undefined =>
+  flows.filter((one) => matches(one, packet))
+    .toSorted((a, b) => b.priority - a.priority || (a.name < b.name ? -1 : 1))[0]
 
 const tables = new WeakMap<Model.Stream, ReadonlyArray<number>>()
 

@@ -263,7 +263,7 @@ const reachable = (
 
 /** Why a packet to the target, or its answer, does not arrive. */
 const roundTrip = (
-  { gateways, ground: { kernels }, world }: Trench.Trench,
+  { gateways, ground: { kernels }, nsp, world }: Trench.Trench,
   { netns, rules }: Trench.Trench["loadBalancers"][number],
   target: Target.Target,
   flow: Config.Flow,
@@ -277,13 +277,11 @@ const roundTrip = (
   const mark = stream.offset + identifier
   const slot = Oracle.marksOf(stream).indexOf(mark)
   if (slot < 0) return "no slot leads to the target"
-  const packet = {
-    source,
-    destination: vip,
-    protocol: flow.protocols.includes("udp") ? "udp" as const : "tcp" as const,
-    sourcePort: 40_000,
-    destinationPort: flow.destinationPorts[0]?.from ?? 0
-  }
+  const [sourcePort, destinationPort] = [portIn(flow.sourcePorts, 40_000), portIn(flow.destinationPorts, 0)]
+  const protocol = flow.protocols.includes("udp") ? "udp" as const : "tcp" as const
+  const packet = { source, destination: vip, protocol, sourcePort, destinationPort }
+  // Of the objects of a user not every flow takes this packet.
+  if (Oracle.flowOf(nsp.configuration().flows, packet)?.name !== flow.name) return undefined
   const chosen = Oracle.classify(inForce, packet, slot)
   if (chosen !== mark) return `the load balancer says: ${chosen}`
   const there = Oracle.walk(kernels, netns, packet, mark)
@@ -295,6 +293,11 @@ const roundTrip = (
   const gateway = gateways.find(({ addresses }) => back.via !== undefined && addresses.includes(back.via))
   return gateway !== undefined && world.isAlive(gateway.name) ? undefined : `back: ${explain(back)}`
 }
+
+const portIn = (ranges: Config.Flow["sourcePorts"], preferred: number): number =>
+  ranges.length === 0 || ranges.some(({ from, to }) => from <= preferred && preferred <= to)
+    ? preferred
+    : ranges[0]?.from ?? preferred
 
 const explain = (end: Oracle.End): string => {
   switch (end._tag) {

@@ -2,6 +2,7 @@
 import type * as IpamModel from "../../core/ipam/Model.ts"
 import type * as Cidr from "../../core/net/Cidr.ts"
 import * as Cidrs from "../../core/net/Cidr.ts"
+import type { Ip } from "../../core/net/index.ts"
 import * as Nsm from "../../core/nsm/Model.ts"
 import { Configuration } from "../../core/nsp/index.ts"
 import { Model, Proxy, type Targets } from "../../core/proxy/index.ts"
@@ -17,6 +18,7 @@ export interface Options {
   readonly namespace: string
   readonly trench: string
   readonly conduit: string
+  readonly families: ReadonlyArray<Ip.Family>
   readonly netns: string
 }
 
@@ -86,7 +88,7 @@ export const make = (ground: Ground, options: Options): ProxyProgram => {
         ...Model.defaults,
         name,
         networkService: `${conduit}.${trench}.${namespace}`,
-        families: ["v4", "v6"],
+        families: options.families,
         mac: Model.stableMac(trench, conduit, node),
         mtu,
         releaseDelayMs: 20_000,

@@ -8,6 +8,7 @@ import type * as Actor from "./Actor.ts"
 import * as Fault from "./Fault.ts"
 import type { Machines } from "./Ground.ts"
 import type * as Journal from "./Journal.ts"
+import type * as Manifests from "./Manifests.ts"
 import * as Profiles from "./Profiles.ts"
 import * as Properties from "./Properties.ts"
 import * as Trench from "./Trench.ts"
@@ -20,6 +21,8 @@ export interface Options {
   /** Instead of the faults that the profile draws. */
   readonly schedule?: Fault.Schedule
   readonly size?: Trench.Size
+  /** The initial objects, in place of those that the size makes. */
+  readonly given?: Manifests.Given
   /** Whether a journal is kept, for traces and recordings. */
   readonly trace?: boolean
   /** Machines in place of those of the programs: mutants, or your own. */
@@ -67,6 +70,7 @@ export const run = (options: Options): Outcome => {
   const trench: Trench.Trench = Trench.make({
     seed,
     size,
+    ...options.given === undefined ? {} : { given: options.given },
     trace: options.trace ?? false,
     machines: options.machines ?? {},
     latency: injector.latency,

@@ -32,6 +32,8 @@ export interface Size {
 export interface Options {
   readonly seed: Seed.Seed
   readonly size: Size
+  /** Objects of a user in place of those that the size makes. */
+  readonly given?: Manifests.Given
   readonly trace?: boolean
   /** Machines in place of the real ones: mutants. */
   readonly machines?: Partial<Machines>
@@ -42,8 +44,6 @@ export interface Options {
   readonly onRules?: (name: string, before: Model.Ruleset | undefined, after: Model.Ruleset) => void
 }
 
-const { attractor, conduit, trench } = Manifests
-const namespace = "red"
 const external = "ext"
 
 export interface Trench {
@@ -75,25 +75,25 @@ export const make = (options: Options): Trench => {
   const ground: Ground = { world, network, kernels, observe, machines: { ...machines, ...options.machines } }
   const netns = pods(kernels)
 
+  const manifests = Manifests.make(size, options.given)
+  const { attractor, conduit, families, namespace, trench } = manifests
   const gateways = Array.from(
     { length: size.gateways + 1 },
-    (_, n) => Gateway.make(ground, { name: `gateway-${n}`, addresses: Manifests.gatewayAddresses(n) })
+    (_, n) => Gateway.make(ground, { name: `gateway-${n}`, addresses: manifests.gatewayAddresses(n) })
   )
-  const manifests = Manifests.make(size)
   const nsp = Nsp.make(ground, manifests.configuration())
-  const ipam = Ipam.make(ground, {
-    trench,
-    pools: [
-      { family: "v4", prefix: Cidr.unsafe("172.16.0.0/12"), conduitLength: 14, nodeLength: 20 },
-      { family: "v6", prefix: Cidr.unsafe("fd00::/48"), conduitLength: 56, nodeLength: 64 }
-    ]
-  })
+  const pools: Parameters<typeof Ipam.make>[1]["pools"] = [
+    { family: "v4", prefix: Cidr.unsafe("172.16.0.0/12"), conduitLength: 14, nodeLength: 20 },
+    { family: "v6", prefix: Cidr.unsafe("fd00::/48"), conduitLength: 56, nodeLength: 64 }
+  ]
+  const ipam = Ipam.make(ground, { trench, pools: pools.filter(({ family }) => families.includes(family)) })
   const place = { namespace, trench, conduit }
-  const proxyOf = (n: number, name: string) => Proxy.make(ground, { ...place, name, node: `node-${n}`, netns: netns() })
+  const proxyOf = (n: number, name: string) =>
+    Proxy.make(ground, { ...place, families, name, node: `node-${n}`, netns: netns() })
   const pairOf = (n: number, name: string) => {
     const own = netns()
     const hostname = name.replace("fe-", "fe-pod-")
-    connectOutside(kernels, own, n)
+    connectOutside(kernels, own, n, manifests.frontendAddresses(n))
     const loadBalancer = LoadBalancer.make(ground, {
       ...place,
       name: name.replace("fe-", "lb-"),
@@ -187,7 +187,7 @@ export const make = (options: Options): Trench => {
         world.journal?.resume(undefined)
         world.start(name)
       }
-      for (const [n, target] of targets.entries()) target.open(Manifests.stream(n % size.streams))
+      for (const [n, target] of targets.entries()) target.open(manifests.stream(n % size.streams))
     }
   }
 }
@@ -224,12 +224,14 @@ const pods = (kernels: Kernels.Kernels) => {
   }
 }
 
-const connectOutside = (kernels: Kernels.Kernels, netns: string, n: number): void => {
+const connectOutside = (
+  kernels: Kernels.Kernels,
+  netns: string,
+  n: number,
+  addresses: ReadonlyArray<Cidr.Cidr>
+): void => {
   kernels.addLink(netns, device(external, n))
-  kernels.applyAll(netns, [
-    { _tag: "AddAddress", link: external, cidr: Cidr.unsafe(`169.254.100.${1 + n}/24`) },
-    { _tag: "AddAddress", link: external, cidr: Cidr.unsafe(`100:100::${(1 + n).toString(16)}/64`) }
-  ])
+  kernels.applyAll(netns, addresses.map((cidr) => ({ _tag: "AddAddress", link: external, cidr })))
 }
 
 const device = (name: string, n: number): Kernel.Link => ({

@@ -34,7 +34,7 @@ export const load = (file: string): Effect.Effect<Manifests, ManifestError> =>
     const read = Manifest.read(documents)
     if (Result.isFailure(read)) return yield* new ManifestError({ lines: read.failure.map(Problem.format) })
     if (read.success.deployments.length === 0) {
-      return yield* refuse(`--config ${file}: it has no object of kind Trench; a lab needs at least one`)
+      return yield* refuse(`--config ${file}: it has no object of kind Trench; at least one is needed`)
     }
     return { ...read.success, documents, text: render(documents) }
   })

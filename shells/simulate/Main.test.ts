@@ -104,6 +104,43 @@ describe("sluice simulate", () => {
       assert.include(again.out, failure?.violations[0]?.property ?? "nothing")
     }), 240_000)
 
+  it.live("simulates each conduit of a user's manifests, and says what it leaves out", () =>
+    Effect.gen(function*() {
+      const made = yield* folder
+      const trace = path.join(made, "trace.ndjson")
+      const words = ["--config", "shells/simulate/edge-trench.yaml", "--seed", "2"]
+      const churn = yield* simulate(...words, "--profile", "churn", "--runs", "2")
+      assert.strictEqual(churn.code, 0, churn.out)
+      assert.match(churn.out, /churn of edge\/data: everything held[^]*churn of edge\/voice: everything held/)
+      assert.match(churn.out, /not simulated: trench edge: its 2 conduits are simulated each in a world of its own/)
+      assert.match(churn.out, /not simulated: trench edge: packets to partner are not followed/)
+
+      assert.strictEqual((yield* simulate(...words, "--trace", trace)).code, 0)
+      const lines = fs.readFileSync(trace, "utf8")
+      // The streams, VIPs and gateways are the user's, of IPv4 alone; the conduit simulated last is traced.
+      for (const name of ["calls", "pages", "20.0.0.1/32", "192.0.2.250", "sip-udp"]) assert.include(lines, name)
+      assert.notInclude(lines, "2000::1")
+    }), 120_000)
+
+  it.live("refuses manifests as the operator would, with code 2", () =>
+    Effect.gen(function*() {
+      const made = yield* folder
+      const file = path.join(made, "trench.yaml")
+      const text = fs.readFileSync("shells/simulate/edge-trench.yaml", "utf8")
+      fs.writeFileSync(file, text.replace("address: 20.0.0.1/32", "address: 20.0.0.1/99"))
+      const bad = yield* simulate("--config", file)
+      assert.strictEqual(bad.code, 2)
+      assert.match(bad.err, /Vip red\/sip: spec.address is "20.0.0.1\/99"/)
+      fs.writeFileSync(
+        file,
+        text.replaceAll("composites: [voice]", "composites: []").replace("composites: [data]", "composites: []")
+      )
+      const empty = yield* simulate("--config", file)
+      assert.strictEqual(empty.code, 2)
+      assert.match(empty.err, /nothing to simulate\n[^]*conduit data is not simulated: no attractor has it/)
+      assert.match((yield* simulate("--config", path.join(made, "none.yaml"))).err, /none.yaml/)
+    }), 60_000)
+
   it.live("refuses what it does not understand, all of it at once, with code 2", () =>
     Effect.gen(function*() {
       const made = yield* folder

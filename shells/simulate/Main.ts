@@ -2,10 +2,12 @@
 import { Effect, Result } from "effect"
 import * as fs from "node:fs"
 import { Profiles, Simulation, Trace } from "../../property-tests/simulation/index.ts"
+import * as Manifests from "../lab/Manifests.ts"
 import type * as Process from "../runtime/Process.ts"
 import * as Tool from "../runtime/Tool.ts"
 import { version } from "../runtime/Version.ts"
 import * as Campaign from "./Campaign.ts"
+import * as Objects from "./Objects.ts"
 import * as Options from "./Options.ts"
 import * as Recordings from "./Recordings.ts"
 import * as Report from "./Report.ts"
@@ -27,41 +29,65 @@ export const command = Tool.tool({
         return 2
       }
       const settings = read.success
+      const objects = settings.config === undefined ? undefined : yield* load(settings.config)
+      if (Result.isResult(objects) && Result.isFailure(objects)) {
+        for (const line of objects.failure) world.err(`sluice simulate: ${line}`)
+        return 2
+      }
+      const { leftOut, worlds } = objects === undefined ? { leftOut: [], worlds: [undefined] } : objects.success
+      for (const sentence of leftOut) world.out(`not simulated: ${sentence}`)
       const results: Array<Campaign.Result> = []
-      for (const name of settings.profiles) {
-        const result = yield* campaign(settings, name, world)
-        results.push(result)
-        if (result.failure !== undefined) break
+      for (const own of worlds) {
+        for (const name of settings.profiles) {
+          if (results.some(({ failure }) => failure !== undefined)) break
+          results.push(yield* campaign(settings, name, own, world))
+        }
       }
       if (settings.report !== undefined) {
-        yield* write(settings.report, `${JSON.stringify({ version, ...Report.json(results) }, undefined, 2)}\n`)
+        yield* write(
+          settings.report,
+          `${JSON.stringify({ version, notSimulated: leftOut, ...Report.json(results) }, undefined, 2)}\n`
+        )
         world.out(`report in ${settings.report}`)
       }
       return results.every(({ failure }) => failure === undefined) ? 0 : 1
     })
 })
 
-/** The lives of one profile, with what is told of them. */
+/** The worlds of manifests; the failure says what is wrong with them. */
+const load = (config: string): Effect.Effect<Result.Result<Objects.Objects, ReadonlyArray<string>>> =>
+  Effect.map(Effect.result(Manifests.load(config)), (read) => {
+    if (Result.isFailure(read)) return Result.fail(read.failure.lines)
+    const objects = Objects.of(read.success)
+    return objects.worlds.length > 0
+      ? Result.succeed(objects)
+      : Result.fail([`--config ${config}: there is nothing to simulate`, ...objects.leftOut])
+  })
+
+/** The lives of one profile in one world, with what is told of them. */
 const campaign = (
   settings: Options.Settings,
   name: Profiles.Name,
+  own: Objects.World | undefined,
   { out }: Process.World
 ): Effect.Effect<Campaign.Result, Error> =>
   Effect.gen(function*() {
     const { maxSteps, mutant, runs, schedule, seed } = settings
     const profile = Profiles.profiles[name]
     const { nodes = profile.size.nodes, targets = profile.size.targets } = settings
+    const where = own === undefined ? name : `${name} of ${own.name}`
     const plan: Campaign.Plan = {
-      name,
+      name: where,
       profile,
       seed,
       runs,
       maxSteps,
-      size: { ...profile.size, nodes, targets },
+      size: { ...profile.size, ...own?.size, nodes, targets },
+      ...own === undefined ? {} : { given: own.given },
       ...schedule === undefined ? {} : { schedule },
       ...mutant === undefined ? {} : { machines: mutant.machines }
     }
-    out(`${name}: ${runs} ${runs === 1 ? "run" : "runs"} from seed ${seed}: ${profile.summary}`)
+    out(`${where}: ${runs} ${runs === 1 ? "run" : "runs"} from seed ${seed}: ${profile.summary}`)
     const lives = Campaign.run(plan)
     let told = performance.now()
     let next = lives.next()
