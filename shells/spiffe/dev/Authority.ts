@@ -32,6 +32,8 @@ export interface Leaf {
   /** Key usage bits: 0x80 digital signature (the default), 0x04 certificates, 0x02 revocation lists. */
   readonly usage?: number
   readonly curve?: "P-256" | "P-384"
+  /** Addresses that a server may be reached at, for those who look at names of hosts. */
+  readonly ipv4?: ReadonlyArray<string>
 }
 
 /** A new authority with a new key. */
@@ -73,6 +75,7 @@ export const issue = (authority: Authority, leaf: Leaf): Issued => {
     subject: { name: "workload", key: publicKey },
     isAuthority: false,
     uris: leaf.uris,
+    ipv4: leaf.ipv4 ?? [],
     usage: leaf.usage ?? 0x80,
     notBefore: leaf.notBefore,
     notAfter: leaf.notAfter
@@ -85,6 +88,7 @@ interface Certificate {
   readonly subject: { readonly name: string; readonly key: KeyObject }
   readonly isAuthority: boolean
   readonly uris: ReadonlyArray<string>
+  readonly ipv4?: ReadonlyArray<string>
   readonly usage: number
   readonly notBefore: number
   readonly notAfter: number
@@ -92,7 +96,11 @@ interface Certificate {
 
 /** X.509 version 3, ecdsa-with-SHA256. Source: RFC 5280. */
 const certify = (certificate: Certificate): Buffer => {
-  const { isAuthority, issuer, notAfter, notBefore, subject, uris, usage } = certificate
+  const { ipv4 = [], isAuthority, issuer, notAfter, notBefore, subject, uris, usage } = certificate
+  const names = [
+    ...uris.map((uri) => Der.value(0x86, Buffer.from(uri))),
+    ...ipv4.map((address) => Der.value(0x87, Buffer.from(address.split(".").map(Number))))
+  ]
   const algorithm = Der.sequence(Der.identifier("1.2.840.10045.4.3.2"))
   const extensions = [
     extension("2.5.29.19", true, Der.sequence(...(isAuthority ? [Der.isTrue] : []))),
@@ -100,9 +108,7 @@ const certify = (certificate: Certificate): Buffer => {
     extension("2.5.29.14", false, Der.octets(keyIdentifier(subject.key))),
     extension("2.5.29.35", false, Der.sequence(Der.value(0x80, keyIdentifier(createPublicKey(issuer.key))))),
     ...(isAuthority ? [] : [extension("2.5.29.37", false, forServersAndClients)]),
-    ...(uris.length === 0
-      ? []
-      : [extension("2.5.29.17", false, Der.sequence(...uris.map((uri) => Der.value(0x86, Buffer.from(uri)))))])
+    ...(names.length === 0 ? [] : [extension("2.5.29.17", false, Der.sequence(...names))])
   ]
   const body = Der.sequence(
     Der.value(0xa0, Der.integer(Buffer.of(2))),
