@@ -147,7 +147,9 @@ const register = (server: grpc.Server, { definition, handlers }: Service<never>,
       responseStream: method.responseStream,
       requestSerialize: Definition.toBuffer(method.requestType),
       requestDeserialize: (bytes) => method.requestType.decode(bytes),
-      responseSerialize: Definition.toBuffer(method.responseType),
+      responseSerialize: method.responseStream
+        ? Definition.toSharedBuffer(method.responseType)
+        : Definition.toBuffer(method.responseType),
       responseDeserialize: (bytes) => method.responseType.decode(bytes)
     }
     implementation[name] = method.responseStream

@@ -2,10 +2,12 @@
 import { Effect, Result, Stream } from "effect"
 import type { Scope } from "effect"
 import type { Model, Target } from "../../core/config/index.ts"
+import * as Memo from "../../core/Memo.ts"
 import { Configuration, Registry } from "../../core/nsp/index.ts"
 import { ConfigurationManagerDefinition } from "../../proto/gen/api/nsp/v1/configurationmanager.ts"
 import { TargetRegistryDefinition } from "../../proto/gen/api/nsp/v1/targetregistry.ts"
 import type { Target as TargetMessage } from "../../proto/gen/api/nsp/v1/targetregistry.ts"
+import type * as Definition from "../grpc/Definition.ts"
 import * as GrpcError from "../grpc/Error.ts"
 import * as Health from "../grpc/Health.ts"
 import * as Server from "../grpc/Server.ts"
@@ -17,6 +19,7 @@ import type { Config } from "./Config.ts"
 import * as ConfigMaps from "./ConfigMaps.ts"
 import * as Interpreter from "./Interpreter.ts"
 import * as Manifests from "./Manifests.ts"
+import * as Shared from "./Shared.ts"
 import * as Store from "./Store.ts"
 import * as TargetWire from "./TargetWire.ts"
 import * as Watchers from "./Watchers.ts"
@@ -58,6 +61,7 @@ const startRegistry = (store: Store.Store, entryTimeoutMs: number): Effect.Effec
   Effect.gen(function*() {
     const watchers = Watchers.make()
     const replies = Replies.make<void>()
+    const list = Shared.make(Registry.targets)
     const { current, send } = yield* Runner.start(Registry.machine, {
       input: { settings: { entryTimeoutMs }, stored: store.stored },
       perform: Interpreter.interpret({ store, watchers, replies })
@@ -65,7 +69,7 @@ const startRegistry = (store: Store.Store, entryTimeoutMs: number): Effect.Effec
     return {
       register: (target) => replies.ask((reply) => send({ _tag: "RegisterRequested", reply, target })),
       unregister: (target) => replies.ask((reply) => send({ _tag: "UnregisterRequested", reply, target })),
-      watch: (filter) => watchers.watch(filter, () => Registry.targets(current(), filter))
+      watch: (filter) => watchers.watch(filter, () => list(current(), filter))
     }
   })
 
@@ -78,38 +82,48 @@ const targetRegistry = ({ register, unregister, watch }: Targets) =>
     unregister: (message) => Effect.as(Effect.flatMap(valid(TargetWire.leaver(message)), unregister), {}),
     watch: (message) =>
       Stream.unwrap(Effect.map(valid(TargetWire.filter(message)), watch)).pipe(
-        Stream.map((targets): { readonly targets: ReadonlyArray<TargetMessage> } => ({
-          targets: targets.map(TargetWire.toTarget)
-        }))
+        Stream.map(toTargetResponse)
       )
   })
 
+const toTargetResponse = Memo.each((
+  targets: ReadonlyArray<Target.Target>
+): { readonly targets: ReadonlyArray<TargetMessage> } => ({ targets: targets.map(TargetWire.toTarget) }))
+
+type Manager = typeof ConfigurationManagerDefinition
+type Requests = { readonly [K in keyof Manager["methods"]]: Definition.Request<Manager, K> }
+
 const configurationManager = (configurations: Stream.Stream<Model.Configuration>) => {
   // An answer is repeated only when it differs: most changes concern few of the watchers.
-  const answers = <A>(answer: (configuration: Model.Configuration) => A): Stream.Stream<A> =>
-    Stream.changes(Stream.map(configurations, answer))
+  const answers = <Request, A extends object>(
+    answer: (configuration: Model.Configuration, request: Request) => A
+  ): (request: Request) => Stream.Stream<A> => {
+    const shared = Shared.make(answer)
+    return (request) => Stream.changes(Stream.map(configurations, (all) => shared(all, request)))
+  }
   const { selectors } = Wire
   return Server.service(ConfigurationManagerDefinition, {
-    watchTrench: (request) =>
-      answers((all) => {
-        const [trench] = Configuration.trenches(all, selectors.trench(request))
-        return { trench: trench === undefined ? undefined : Wire.toTrench(trench) }
-      }),
-    watchConduit: (request) =>
-      answers((all) => ({ conduits: Configuration.conduits(all, selectors.conduit(request)).map(Wire.toConduit) })),
-    watchStream: (request) =>
-      answers((all) => ({ streams: Configuration.streams(all, selectors.stream(request)).map(Wire.toStream(all)) })),
-    watchFlow: (request) =>
-      answers((all) => ({ flows: Configuration.flows(all, selectors.flow(request)).map(Wire.toFlow(all)) })),
-    watchVip: (request) =>
-      answers((all) => ({ vips: Configuration.vips(all, selectors.ofTrench(request)).map(Wire.toVip(all.trench)) })),
-    watchAttractor: (request) =>
-      answers((all) => ({
-        attractors: Configuration.attractors(all, selectors.ofTrench(request)).map(Wire.toAttractor(all.trench))
-      })),
-    watchGateway: (request) =>
-      answers((all) => ({
-        gateways: Configuration.gateways(all, selectors.ofTrench(request)).map(Wire.toGateway(all.trench))
-      }))
+    watchTrench: answers((all, request: Requests["watchTrench"]) => {
+      const [trench] = Configuration.trenches(all, selectors.trench(request))
+      return { trench: trench === undefined ? undefined : Wire.toTrench(trench) }
+    }),
+    watchConduit: answers((all, request: Requests["watchConduit"]) => ({
+      conduits: Configuration.conduits(all, selectors.conduit(request)).map(Wire.toConduit)
+    })),
+    watchStream: answers((all, request: Requests["watchStream"]) => ({
+      streams: Configuration.streams(all, selectors.stream(request)).map(Wire.toStream(all))
+    })),
+    watchFlow: answers((all, request: Requests["watchFlow"]) => ({
+      flows: Configuration.flows(all, selectors.flow(request)).map(Wire.toFlow(all))
+    })),
+    watchVip: answers((all, request: Requests["watchVip"]) => ({
+      vips: Configuration.vips(all, selectors.ofTrench(request)).map(Wire.toVip(all.trench))
+    })),
+    watchAttractor: answers((all, request: Requests["watchAttractor"]) => ({
+      attractors: Configuration.attractors(all, selectors.ofTrench(request)).map(Wire.toAttractor(all.trench))
+    })),
+    watchGateway: answers((all, request: Requests["watchGateway"]) => ({
+      gateways: Configuration.gateways(all, selectors.ofTrench(request)).map(Wire.toGateway(all.trench))
+    }))
   })
 }
