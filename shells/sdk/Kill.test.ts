@@ -167,9 +167,12 @@ describe("After kill -9", () => {
       run(Effect.gen(function*() {
         const { isEmpty, kill, said } = yield* world
         yield* kill("client")
+        // On a busy machine a connection may have ended for want of a refresh before, and come back.
+        const ended = () => said.endpoint.filter((line) => line === `ended ${clientId}`).length
+        const before = ended()
         yield* until("nothing is left", isEmpty)
         yield* until("the endpoint hears of the end", Effect.sync(() => said.endpoint.at(-1) === `ended ${clientId}`))
-        assert.lengthOf(said.endpoint.filter((line) => line === `ended ${clientId}`), 1)
+        assert.strictEqual(ended(), before + 1)
       })),
     90_000
   )
