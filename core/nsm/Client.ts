@@ -319,9 +319,9 @@ const next = ([state, commands]: Step, now: Machine.Millis): Step => {
 /** What a later request changes of a connection: where it differs from what the user was told last. */
 const change = (live: Live, { connection }: Ask): Live => {
   const { returned } = live
-  const pinned = connection.endpointName !== "" && connection.endpointName !== returned.endpointName
-    ? connection.endpointName
-    : undefined
+  // Whoever repeats the endpoint that the connection has, or had when the user was told last, insists on nothing.
+  const has = ["", returned.endpointName, live.connection.endpointName]
+  const pinned = has.includes(connection.endpointName) ? undefined : connection.endpointName
   const { extra } = live.connection.context
   const context = Equal.equals(connection.context, returned.context)
     ? live.connection.context

@@ -63,6 +63,23 @@ describe("nsm-client, when a connection is lost", () => {
     assert.deepStrictEqual(asked, ["Up", "Up", "Up", "ReselectRequested"])
   })
 
+  it("H10: is not bound to an endpoint that it found by healing, when the user repeats it", () => {
+    const { client, commands } = established()
+    const first = commands[0]?._tag === "Monitor" ? commands[0].call : -1
+    client.send(20, { _tag: "MonitorChanged", call: first, change: "Down" })
+    const [heal] = client.send(client.wake() ?? 0, { _tag: "Woken" })
+    const [second] = client.send(2_000, answered(heal, { endpointName: "other" }))
+    const seen = client.view() ?? assert.fail("a connection")
+    assert.strictEqual(seen.endpointName, "other")
+    const connection = { ...seen, context: { ...seen.context, extra: { more: "" } } }
+    const [update] = client.send(3_000, { _tag: "RequestRequested", reply: 2, connection, interfaceName: "nsm-0" })
+    client.send(3_010, answered(update, { endpointName: "other" }))
+    const call = second?._tag === "Monitor" ? second.call : -1
+    client.send(3_020, { _tag: "MonitorChanged", call, change: "Down" })
+    const [again] = client.send(client.wake() ?? 0, { _tag: "Woken" })
+    assert.isTrue(again?._tag === "Request" && again.connection.endpointName === "")
+  })
+
   it("H6 H10: waits before it heals, and keeps a pinned endpoint", () => {
     const client = play()
     const connection = { ...wanted, endpointName: "nse" }

@@ -24,6 +24,16 @@ const regressions: ReadonlyArray<
     ]
   },
   {
+    was: "bound a target to the second proxy after the first, and lost it with the third",
+    profile: "storm",
+    seed: 3_000_385,
+    schedule: [
+      { at: 43_843, fault: { _tag: "Replace", process: "proxy-1", pauseMs: 19_904 } },
+      { at: 56_679, fault: { _tag: "Set", kind: "vip", n: 4, present: true } },
+      { at: 161_751, fault: { _tag: "Replace", process: "proxy-1", pauseMs: 3_447 } }
+    ]
+  },
+  {
     was: "kept a target from healing because it asked again and again",
     profile: "storm",
     seed: 1_000_029,
