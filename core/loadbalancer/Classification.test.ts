@@ -109,7 +109,7 @@ const lookups = (...ports: ReadonlyArray<ReadonlyArray<PortRange>>) =>
 
 describe("Classification", () => {
   it.prop(
-    "chooses the flow that asking one after the other chooses, in any order of the flows",
+    "23: chooses the flow that asking one after the other chooses, in any order of the flows",
     { flows: Specimen.flows, packets: Schema.Array(Packets) },
     ({ flows, packets }) => {
       for (const packet of packets.map(packetOf)) {

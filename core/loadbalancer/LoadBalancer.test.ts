@@ -59,6 +59,10 @@ class World {
   now = 0
   refuseRules = false
   refuseFastPath = false
+  /** How often it has become available or unavailable. */
+  turns = 0
+  /** Marks that packets got although nothing led to a target. */
+  readonly astray: Array<number> = []
 
   constructor() {
     const [state] = LoadBalancer.machine.init(settings, 0)
@@ -68,6 +72,7 @@ class World {
   send(event: LoadBalancer.Event | Machine.Woken): void {
     this.now++
     const [state, commands] = LoadBalancer.machine.step(this.state, event, this.now)
+    if (LoadBalancer.isAvailable(state) !== LoadBalancer.isAvailable(this.state)) this.turns++
     this.state = state
     for (const command of commands) this.perform(command)
   }
@@ -95,6 +100,16 @@ class World {
         if (this.refuseRules || (this.refuseFastPath && command.after.fastPath !== undefined)) {
           return this.send({ _tag: "RulesFailed", call: command.call, reason: "no" })
         }
+        const marks = command.after.streams.flatMap(({ identifiers, offset }) =>
+          identifiers.map((each) => offset + each)
+        )
+        const { routes, rules } = this.kernel
+        this.astray.push(
+          ...marks.filter((mark) =>
+            !routes.some(({ table }) => table === mark) ||
+            !rules.some((rule) => rule.mark === mark && rule.table === mark)
+          )
+        )
         const streams = command.after.streams.map(({ identifiers, name, offset }) =>
           `${name}@${offset}[${identifiers.join()}]`
         )
@@ -357,6 +372,24 @@ const events: Arbitrary.Arbitrary<LoadBalancer.Event> = Arbitrary.map(
         return { _tag: "KernelChanged" }
       case "stale":
         return { _tag: "RulesSucceeded", call: 1_000_000 }
+    }
+  }
+)
+
+it.prop(
+  "21: no mark without a route; available exactly while there is a target, with one change at the first and the last",
+  { run: Arbitrary.array(events, { maxLength: 30 }) },
+  ({ run }) => {
+    const world = new World()
+    for (const event of run) {
+      const before = world.turns
+      world.send(event)
+      world.sleep(5_000)
+      assert.deepStrictEqual(world.astray, [])
+      assert.isAtMost(world.turns - before, 1)
+      const { rules } = world.state
+      const count = rules?.streams.reduce((sum, { identifiers }) => sum + identifiers.length, 0) ?? 0
+      assert.strictEqual(LoadBalancer.isAvailable(world.state), count > 0)
     }
   }
 )

@@ -47,7 +47,7 @@ describe("Maglev", () => {
   })
 
   it.prop(
-    "gives every slot to one of those present, whatever their order",
+    "22: gives every slot to one of those present, whatever their order",
     { identifiers: Identifiers },
     ({ identifiers }) => {
       const table = Maglev.table(shape(20), identifiers)
@@ -58,7 +58,7 @@ describe("Maglev", () => {
   )
 
   it.prop(
-    "moves the slots of a target that leaves and no others",
+    "22: moves the slots of a target that leaves and no others",
     { identifiers: Identifiers, gone: Identifier },
     ({ identifiers, gone }) => {
       const stay = identifiers.filter((identifier) => identifier !== gone)

@@ -9,7 +9,7 @@ describe("Offsets", () => {
       maxTargets: Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: 300 }))
     })
   )
-  it.prop("never overlap, and stay", { lists: Schema.Array(Streams) }, ({ lists }) => {
+  it.prop("21: never overlap, and stay", { lists: Schema.Array(Streams) }, ({ lists }) => {
     let offsets: Offsets.Offsets = {}
     for (const list of lists) {
       const streams = [...new Map(list.map((each) => [each.stream, each])).values()]

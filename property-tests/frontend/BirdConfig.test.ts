@@ -4,7 +4,7 @@ import { execFileSync } from "node:child_process"
 import * as fs from "node:fs"
 import * as os from "node:os"
 import * as path from "node:path"
-import { Admission, BirdConfig, type Model } from "../../core/frontend/index.ts"
+import { Admission, BirdConfig, Connectivity, type Model } from "../../core/frontend/index.ts"
 import { Ip } from "../../core/net/index.ts"
 import { bird, gateways, offers, secrets, vips } from "./Specimen.ts"
 
@@ -109,6 +109,28 @@ describe("A configuration of BIRD", () => {
     const changed = [...two.keys()].filter((name) => one.get(name) !== two.get(name))
     assert.deepStrictEqual(changed, ["VIP6", "KERNEL6"])
   })
+
+  it.prop(
+    "7: nothing is learned in VRRP mode; a gateway without its password is not spoken to, and still counts",
+    { input: inputs },
+    ({ input }) => {
+      const all = protocols(BirdConfig.render(input).text)
+      const usable = new Set(
+        input.secrets.flatMap(({ keys, source }) =>
+          keys.filter(({ problem }) => problem === undefined).map(({ key }) => `${source}/${key}`)
+        )
+      )
+      for (const gateway of input.gateways) {
+        const block = all.get(`NBR-${gateway.name}`)
+        const password = gateway.routing._tag === "Bgp" ? gateway.routing.password : undefined
+        const isMuted = password !== undefined && !usable.has(`${password.source}/${password.key}`)
+        assert.strictEqual(block === undefined, isMuted, gateway.name)
+        if (input.settings.vrrps.length > 0) assert.notMatch(block ?? "", /import (?!none)/)
+        const judged = Connectivity.judge([gateway], [], [], false)
+        assert.strictEqual(judged[Ip.family(gateway.address)], "Down")
+      }
+    }
+  )
 
   it.prop("6: no text from outside leaves its place", { gateway: anyGateway }, ({ gateway }) => {
     const { gateways: taken } = Admission.admit({ vips: [], gateways: [gateway] })

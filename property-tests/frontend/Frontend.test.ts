@@ -61,7 +61,8 @@ const invariant = (
 /** A run of events and answers, the first (good) answer to everything unless `pick` says otherwise. */
 const play = (
   happenings: ReadonlyArray<{ readonly event: Frontend.Event; readonly move: "event" | "answer" | "wake" }>,
-  pick: (command: Frontend.Command) => number
+  pick: (command: Frontend.Command) => number,
+  isAnswered: (command: Frontend.Command) => boolean = () => true
 ) => {
   let now = 0
   let [state, commands] = Frontend.init(settings, now)
@@ -77,6 +78,7 @@ const play = (
   let refused: ((config: BirdConfig.Config) => boolean) | undefined
   const answer = () => {
     const command = open.shift()
+    if (command !== undefined && !isAnswered(command)) return
     if (command?._tag === "ConfigureBird" && refused?.(command.config) === true) {
       return step({ _tag: "ConfigureRefused", call: command.call, message: "x.conf:1:1 no" })
     }
@@ -197,6 +199,21 @@ describe("A frontend", () => {
       if (bad.length < good.length) assert.deepStrictEqual(process.applied.announces, [Cidr.unsafe("20.0.0.1/32")])
     }
   )
+
+  it.prop("16: an NSP that never answers delays no withdrawal", { run: runs }, ({ run }) => {
+    const ofNsp = new Set<Frontend.Command["_tag"]>(["RegisterTarget", "UnregisterTarget"])
+    const world = play(run, () => 0, ({ _tag }) => !ofNsp.has(_tag))
+    world.step({ _tag: "AttractorObserved", attractors: [{ vips: ["20.0.0.1/32"], gateways: [gatewayA] }] })
+    world.step({ _tag: "LoadBalancerObserved", forwarding: true })
+    world.live(80)
+    while (!world.isIdle()) world.answer()
+    assert.deepStrictEqual(Speaker.announced(world.state().speaker), [Cidr.unsafe("20.0.0.1/32")])
+    const before = world.now()
+    world.step({ _tag: "LoadBalancerObserved", forwarding: false })
+    while (!world.isIdle()) world.answer()
+    assert.deepStrictEqual(Speaker.announced(world.state().speaker), [])
+    assert.strictEqual(world.now(), before)
+  })
 
   it.prop("18: a stop from anywhere ends in time, with BIRD gone", { run: runs }, ({ run }) => {
     const world = play(run, (command) => command._tag === "UnregisterTarget" ? 1 : 0)

@@ -1,6 +1,8 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Stream, SubscriptionRef } from "effect"
-import { LoadBalancer } from "../../core/loadbalancer/index.ts"
+import { LoadBalancer, Maglev } from "../../core/loadbalancer/index.ts"
+import { Ip } from "../../core/net/index.ts"
+import * as Kernel from "../../property-tests/loadbalancer/Kernel.ts"
 import { StreamAvailabilityServiceDefinition } from "../../proto/gen/api/loadbalancer/v1/stream.ts"
 import * as Client from "../grpc/Client.ts"
 import * as Nftables from "../nftables/Nftables.ts"
@@ -213,6 +215,32 @@ describe("The load balancer in the kernel", () => {
             ))
         })))
       assert.deepStrictEqual(answers[0], answers[1])
+    }), 60_000)
+
+  it.live("gives each flow the target that the model says", () =>
+    Effect.gen(function*() {
+      const { ask } = yield* serving(3)
+      const choose = Kernel.chooser({
+        name: "stream-a",
+        maxTargets: 10,
+        slots: Maglev.size(10),
+        offset: 5_000,
+        identifiers: numbers(3)
+      })
+      for (const family of Ip.families) {
+        const answers = yield* ask({ protocol: "udp", host: World.vips[family], firstPort: 20_000, count: 100 })
+        const expected = Object.keys(answers).map((port) => [
+          port,
+          String(choose({
+            source: Ip.unsafe(World.clientAddresses[family]),
+            destination: Ip.unsafe(World.vips[family]),
+            protocol: 17,
+            sourcePort: Number(port),
+            destinationPort: 4_000
+          }))
+        ])
+        assert.deepStrictEqual(answers, Object.fromEntries(expected))
+      }
     }), 60_000)
 
   it.live("goes on without its process, and a new one puts right what changed meanwhile", () =>
