@@ -33,7 +33,7 @@ const wireVips: ReadonlyArray<Message.Vip> = [
   { name: "vip4", address: `${vips.v4}/32`, trench },
   { name: "vip6", address: `${vips.v6}/128`, trench }
 ]
-const flow: Message.Flow = {
+export const flow: Message.Flow = {
   name: "flow-a",
   sourceSubnets: ["0.0.0.0/0", "::/0"],
   sourcePortRanges: ["any"],
@@ -160,6 +160,42 @@ const complainer = `
     if (sendto(socket, message, message.length, 0, address, 16) < 0) throw new Error("sendto")
   }`
 
+/**
+ * Sends an SCTP packet with a right checksum to the port of an address from a raw socket, and prints the destination port
+ * and whether the checksum is right of the first that comes: `send HOST PORT`, `receive FAMILY`.
+ */
+const sctp = `
+  const koffi = require("koffi")
+  const lib = koffi.load("libc.so.6")
+  const [, mode, host, port] = process.argv
+  const crc = (bytes) => {
+    let c = 0xffffffff
+    for (const byte of bytes) { c ^= byte; for (let k = 0; k < 8; k++) c = (c >>> 1) ^ (0x82f63b78 & -(c & 1)) }
+    return (c ^ 0xffffffff) >>> 0
+  }
+  const sum = (packet) => { const copy = Buffer.from(packet); copy.writeUInt32LE(0, 8); return crc(copy) }
+  const v6 = host.includes(":")
+  const socket = lib.func("int socket(int, int, int)")(v6 ? 10 : 2, 3, 132)
+  if (mode === "receive") {
+    const receive = lib.func("long recv(int, uint8_t *, size_t, int)")
+    const data = Buffer.alloc(200)
+    require("fs").writeSync(1, "up\\n")
+    const length = receive(socket, data, 200, 0)
+    const packet = data.subarray(v6 ? 0 : 20, length)
+    console.log(packet.readUInt16BE(2), packet.readUInt32LE(8) === sum(packet) ? "right" : "wrong")
+  } else {
+    const packet = Buffer.alloc(28)
+    packet.writeUInt16BE(20000, 0)
+    packet.writeUInt16BE(Number(port), 2)
+    packet.set([11, 0, 0, 16, 1, 2, 3], 12)
+    packet.writeUInt32LE(sum(packet), 8)
+    const address = Buffer.alloc(v6 ? 28 : 16)
+    address.writeUInt16LE(v6 ? 10 : 2, 0)
+    if (v6) { address.writeUInt16BE(0x2000, 8); address[23] = 1 } else address.set(host.split(".").map(Number), 4)
+    const send = lib.func("long sendto(int, const uint8_t *, size_t, int, const uint8_t *, uint32_t)")
+    if (send(socket, packet, 28, 0, address, address.length) < 0) throw new Error("sendto")
+  }`
+
 /** What became of the datagrams of a port. */
 export interface Load {
   readonly sent: number
@@ -228,6 +264,23 @@ export const make = (targets: number) =>
       (counts) =>
         counts.reduce((total, count) => total + Number(count), 0)
     )
+    /** The port and checksum of an SCTP packet as it comes to the only target. */
+    const sendSctp = (host: string, port: number) =>
+      Effect.scoped(Effect.gen(function*() {
+        const receiver = yield* Effect.acquireRelease(
+          Effect.callback<{ readonly child: ReturnType<typeof spawn>; readonly output: Promise<string> }>((resume) => {
+            const path = Namespace.named(`${prefix}-t1`)
+            const child = spawn("nsenter", [`--net=${path}`, process.execPath, "-e", sctp, "receive", host])
+            let text = ""
+            const output = new Promise<string>((resolve) => child.on("close", () => resolve(text)))
+            child.stdout.on("data", (data) => text += String(data))
+            child.stdout.once("data", () => resume(Effect.succeed({ child, output })))
+          }),
+          ({ child }) => Effect.sync(() => child.kill("SIGKILL"))
+        )
+        yield* sh(client, `exec ${process.execPath} -e '${sctp}' send ${host} ${port}`)
+        return (yield* Effect.promise(() => receiver.output)).replace("up", "").trim()
+      }))
     const complain = (first: number, count: number, words: number) =>
       sh(
         client,
@@ -237,6 +290,7 @@ export const make = (targets: number) =>
       load,
       overflowed,
       complain,
+      sendSctp,
       client,
       balancer,
       targetPath: (n: number) => Namespace.named(`${prefix}-t${n}`),
@@ -276,6 +330,7 @@ const fakeNsp = Effect.gen(function*() {
   )
   const targets = yield* SubscriptionRef.make<ReadonlyArray<Target>>([])
   const frontends = yield* SubscriptionRef.make<ReadonlyArray<Target>>([frontend])
+  const flows = yield* SubscriptionRef.make<ReadonlyArray<Message.Flow>>([flow])
   const nats = yield* SubscriptionRef.make<Message.Conduit["destinationPortNats"]>([])
   const address = `unix://${folder}/nsp.sock`
   yield* Server.serve({
@@ -287,7 +342,7 @@ const fakeNsp = Effect.gen(function*() {
         watchGateway: none,
         watchVip: once({ vips: wireVips }),
         watchStream: once({ streams: [stream] }),
-        watchFlow: once({ flows: [flow] }),
+        watchFlow: () => Stream.map(SubscriptionRef.changes(flows), (flows) => ({ flows })),
         watchConduit: () =>
           Stream.map(SubscriptionRef.changes(nats), (destinationPortNats) => ({
             conduits: [{ ...conduit, destinationPortNats }]
@@ -303,7 +358,7 @@ const fakeNsp = Effect.gen(function*() {
       })
     ]
   })
-  return { address, folder, targets, frontends, nats, wireVips }
+  return { address, folder, targets, frontends, flows, nats, wireVips }
 })
 
 /** Starts a load balancer in the namespace; it lives as long as the scope. */
