@@ -5,7 +5,8 @@
  * stays true when a link is replaced. Success is defined by the end state: adding what is there and deleting what is
  * absent succeed (`shells/netlink` maps EEXIST, ENOENT, ESRCH, ENODEV).
  */
-import { Equal, Schema } from "effect"
+import { Schema } from "effect"
+import * as Same from "../Same.ts"
 import { Cidr } from "./Cidr.ts"
 import { Family, Ip } from "./Ip.ts"
 
@@ -50,7 +51,7 @@ export const Traffic = Schema.Struct({
 export type Traffic = typeof Traffic.Type
 
 /** Whether two rules are for the same packets as far as protocol and ports go. */
-export const isSameTraffic = (a: Traffic = {}, b: Traffic = {}): boolean => Equal.equals(a, b)
+export const isSameTraffic = (a: Traffic = {}, b: Traffic = {}): boolean => Same.equals(a, b)
 
 /** A policy routing rule that looks a table up; rules with selectors other than these are `foreign`. */
 export const Rule = Schema.Struct({

@@ -17,8 +17,9 @@
  *
  * Source: sdk, `chains/nsmgr` and `common/{begin,timeout,monitor,heal}`; sdk-kernel.
  */
-import { Equal, Result } from "effect"
+import { Result } from "effect"
 import * as Machine from "../Machine.ts"
+import * as Same from "../Same.ts"
 import * as Absence from "./Absence.ts"
 import type * as CircuitState from "./CircuitState.ts"
 import * as Cross from "./Cross.ts"
@@ -230,7 +231,7 @@ const answered = (
   return [
     { ...state, work: { _tag: "Plumbing", call, ask, target, answer: agreed, cross: cross.success, left } },
     [
-      ...(state.standing === undefined || Equal.equals(state.standing.cross, cross.success)
+      ...(state.standing === undefined || Same.equals(state.standing.cross, cross.success)
         ? []
         : [save(state.standing, cross.success)]),
       { _tag: "Plumb", call, cross: cross.success, ...(previous === undefined ? {} : { previous }) }
@@ -242,7 +243,7 @@ const plumbed = (state: State, work: Work, around: Surroundings): Step => {
   const { work: _, ...rest } = state
   if (work._tag === "Restoring" && state.standing !== undefined) {
     const [standing, commands] = Watching.watch(state.standing, undefined, around.call)
-    const saved = Equal.equals(work.cross, standing.cross) ? [] : [save(standing)]
+    const saved = Same.equals(work.cross, standing.cross) ? [] : [save(standing)]
     return proceed({ ...rest, standing }, [...commands, ...saved], around)
   }
   if (work._tag !== "Plumbing") return Machine.stay(state)

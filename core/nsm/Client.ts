@@ -17,8 +17,8 @@
  *
  * Source: sdk, `common/{begin,refresh,heal}`.
  */
-import { Equal } from "effect"
 import * as Machine from "../Machine.ts"
+import * as Same from "../Same.ts"
 import * as ClientState from "./ClientState.ts"
 import * as Model from "./Model.ts"
 
@@ -323,7 +323,7 @@ const change = (live: Live, { connection }: Ask): Live => {
   const has = ["", returned.endpointName, live.connection.endpointName]
   const pinned = has.includes(connection.endpointName) ? undefined : connection.endpointName
   const { extra } = live.connection.context
-  const context = Equal.equals(connection.context, returned.context)
+  const context = Same.equals(connection.context, returned.context)
     ? live.connection.context
     : { ...connection.context, extra: merge(returned.context.extra, connection.context.extra, extra) }
   return {
