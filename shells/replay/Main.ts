@@ -130,12 +130,14 @@ const writeTest = (
       const others = player.moments.slice(window.from + 1, window.to + 1).filter(({ recorded }) =>
         recorded !== undefined
       )
-      const said = `${test}: the events ${window.from + 1} to ${window.to} of ${player.machine} as a test`
+      const [first, last] = [window.from + 1, window.to]
+      const events = first === last ? `event ${last}` : `the events ${first} to ${last}`
+      const said = `${test}: ${events} of ${player.machine} as a test`
       return others.length === 0
         ? said
-        : `${said}; it expects today's decisions, which on ${
+        : `${said}; it expects what is decided today, which is not what was recorded on event ${
           others.map((moment) => moment.number).join(", ")
-        } are not the recorded ones`
+        }`
     },
     catch: (cause) => `${test} was not written: ${cause instanceof Error ? cause.message : String(cause)}`
   })

@@ -40,7 +40,8 @@ export const lines = (
   else say("event", "> ", told(moment.event, 2))
   for (const command of moment.commands) say("command", "< ", told(command, 2))
   if (moment.recorded !== undefined) {
-    out.push({ role: "wrong", text: "! recorded were other commands:" })
+    const said = moment.recorded.length === 0 ? "! recorded was no command" : "! recorded were other commands:"
+    out.push({ role: "wrong", text: said })
     for (const command of moment.recorded) say("wrong", "! < ", told(command, 4))
   }
   for (const { after, before, path } of moment.changes()) {

@@ -64,7 +64,7 @@ describe("The screen of a replay", () => {
     assert.match(text, /event 1 of 5 at 2023-11-14T22:13:21.000Z, 1.000 s after/)
     assert.match(text, /> Rang \{ reply: 1 \}\n< Reply \{ reply: 1 \}\n~ phase: "old 1" → "new 1"/)
     assert.match(shown(after("c", "s")), /= state\n {2}\{ phase: "new 1" \}/)
-    assert.match(shown(after("d")), /! recorded were other commands/)
+    assert.match(shown(after("d")), /! recorded was no command/)
     assert.match(shown(after("?")), /write a regression test/)
     assert.strictEqual(shown(after("c")).split("\n").length, 14)
   })

@@ -55,7 +55,9 @@ ${story.map((one) => `  ${Literal.print(one, "  ")}`).join(",\n")}
 /** The state after. */
 const after: unknown = ${Literal.print(stateOf(moments[to]))}
 
-it("${machine} decides the same on the events ${from + 1} to ${to} of a recording", () => {
+it("${machine} decides the same on ${
+    from + 1 === to ? `event ${to}` : `the events ${from + 1} to ${to}`
+  } of a recording", () => {
   const { machine } = ${module}
   const state = Schema.toCodecJson(machine.State)
   const decodeEvent = Schema.decodeUnknownSync(Schema.toCodecJson(Schema.Union([machine.Event, Woken])))

@@ -40,7 +40,8 @@ const withPackage = async (use: (folder: string) => void): Promise<void> => {
 describe("The library sluice/simulation", () => {
   it("does in a user's project what docs/simulation.md says", async () => {
     const docs = fs.readFileSync(path.join(root, "docs/simulation.md"), "utf8")
-    const [, example = "", printed = ""] = /```ts\n([^]*?)```\n\nIt prints\n\n```\n([^]*?)```/.exec(docs) ?? []
+    const [, example = "", printed = ""] = /```ts\n((?:(?!```)[^])*)```\n\nIt prints\n\n```\n([^]*?)```/.exec(docs) ??
+      []
     assert.include(example, "sluice/simulation")
     await withPackage((folder) => {
       fs.writeFileSync(path.join(folder, "example.ts"), example)

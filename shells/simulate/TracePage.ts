@@ -44,7 +44,7 @@ export const trace = (told: Told, { journal, ...outcome }: Simulation.Outcome): 
       ["of virtual time", `${Math.round(outcome.virtualMs / 1_000)} s`],
       ["entries", entries.length.toLocaleString("en")],
       ["machine steps", outcome.steps.toLocaleString("en")],
-      ["faults", String(outcome.schedule.length)]
+      [outcome.schedule.length === 1 ? "fault" : "faults", String(outcome.schedule.length)]
     ],
     entries: entries.map((entry): Model.Entry => {
       const { at, cause, process } = entry

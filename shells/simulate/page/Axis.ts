@@ -11,7 +11,7 @@ export const axis = (index: Index, view: View, { colors, context, width }: Stage
     momentAt(index, view.scale, view.from + left / width * (view.to - view.from))
   )
   const span = (high ?? 0) - (low ?? 0)
-  const digits = span > 60_000 ? 0 : span > 4_000 ? 1 : span > 400 ? 2 : 3
+  const digits = span > 60_000 ? 0 : view.scale === "events" ? 3 : span > 4_000 ? 1 : span > 400 ? 2 : 3
   const tell = (left: number, ms: number): void => {
     context.fillStyle = colors.muted
     context.fillText(`${secondsOf(ms, digits)} s`, left + 4, axisHeight - 11)

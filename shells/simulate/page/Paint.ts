@@ -141,7 +141,9 @@ const faults = (index: Index, view: View, stage: Stage, { x, y }: Place, drawn: 
 
 /** The kind of a fault and whom it strikes. */
 const faultText = ({ trace }: Index, { strikes, text }: NoteEntry): string =>
-  [text.split(" ")[0], strikes.map((lane) => trace.lanes[lane]?.name).join(" – ")].join(" ")
+  strikes.length === 0
+    ? text
+    : [text.split(" ")[0], strikes.map((lane) => trace.lanes[lane]?.name).join(" – ")].join(" ")
 
 const messages = (
   index: Index,
