@@ -112,14 +112,15 @@ const campaign = (
 
 /** What of the command line a run depends on besides profile and seed. */
 const said = (
-  { config, mutant, nodes, schedule, targets }: Options.Settings,
+  { config, maxSteps, mutant, nodes, schedule, targets }: Options.Settings,
   { size }: Profiles.Profile
 ): ReadonlyArray<string> => [
   ...config === undefined ? [] : [`--config ${config}`],
   ...targets === undefined || targets === size.targets ? [] : [`--targets ${targets}`],
   ...nodes === undefined || nodes === size.nodes ? [] : [`--nodes ${nodes}`],
   ...mutant === undefined ? [] : [`--mistake "${mutant.mistake}"`],
-  ...schedule === undefined ? [] : ["--faults FILE"]
+  ...schedule === undefined ? [] : ["--faults FILE"],
+  ...maxSteps === Options.defaultSteps ? [] : [`--steps ${maxSteps}`]
 ]
 
 /** Lives the failed or the last life again, with a journal. */

@@ -32,6 +32,9 @@ ${list}
 
 Equal profile, seed and faults give an equal run. Exit code: 0 everything held, 1 something did not, 2 wrong usage.`
 
+/** The most machine steps of a run. */
+export const defaultSteps = 10_000_000
+
 export const options = {
   profile: { type: "string", default: "calm" },
   config: { type: "string" },
@@ -39,7 +42,7 @@ export const options = {
   nodes: { type: "string" },
   seed: { type: "string" },
   runs: { type: "string" },
-  steps: { type: "string", default: "10000000" },
+  steps: { type: "string", default: String(defaultSteps) },
   faults: { type: "string" },
   mistake: { type: "string" },
   report: { type: "string" },
@@ -108,7 +111,7 @@ export const read = (
     nodes: whole("nodes", 1, 200),
     seed: whole("seed", 0, 0xffff_ffff) ?? Math.floor(Math.random() * 1_000_000_000),
     runs: whole("runs", 1, 100_000_000) ?? (isOne ? 1 : 20),
-    maxSteps: whole("steps", 1, Number.MAX_SAFE_INTEGER) ?? 10_000_000,
+    maxSteps: whole("steps", 1, Number.MAX_SAFE_INTEGER) ?? defaultSteps,
     schedule: schedule === undefined ? undefined : Result.getOrUndefined(schedule),
     mutant,
     report: text("report"),

@@ -167,6 +167,7 @@ const messages = (
     if (entry?.kind !== "message" || stage.mask[i] === 0) continue
     const [top, bottom] = [y(entry.lane), y(entry.to)]
     if (top === undefined || bottom === undefined) continue
+    if (Math.max(top, bottom) < axisHeight || Math.min(top, bottom) > stage.height) continue
     const arrival = index.arrivals[view.scale][i] ?? NaN
     const isLost = Number.isNaN(arrival)
     const left = x(index.positions[view.scale][i] ?? 0)
