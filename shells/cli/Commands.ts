@@ -41,7 +41,7 @@ export const commands: { readonly [name: string]: Subcommand } = {
     load: () => import("../proxy/Main.ts")
   },
   replay: {
-    summary: "Runs a recording of a process again and says whether it decides the same.",
+    summary: "Walks through a recording of a process, says whether it still decides the same, makes tests of it.",
     load: () => import("../replay/Main.ts")
   },
   simulate: {
