@@ -7,6 +7,7 @@ import type { Bench, Row } from "./Bench.ts"
 /** The benchmarks by name; loading one loads no other. */
 const benches: Record<string, () => Promise<Bench>> = {
   dataplane: async () => (await import("./Dataplane.ts")).bench,
+  failover: async () => (await import("./Failover.ts")).bench,
   nsm: async () => (await import("./Nsm.ts")).bench,
   ipam: async () => (await import("./Ipam.ts")).bench,
   nsp: async () => (await import("./Nsp.ts")).bench,

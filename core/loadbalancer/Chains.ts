@@ -90,7 +90,14 @@ const ofFamily = ({ flows, vips, w }: Family): ReadonlyArray<Object> => {
   const pings = Flows.pings(w, flows)
   const errorKey = ({ destination, source }: Words["inner"]["ports"][number]): string =>
     `${inner.source} . ${inner.destination} . ${source} . ${destination}`
-  const offset = ({ stream }: Classification.Entry): number => flows.streams.get(stream)?.offset ?? 0
+  const counting = new Map<string, Object>()
+  const errorOf = ({ flow, stream }: Classification.Entry): string => {
+    const own = flows.streams.get(stream)
+    if (own === undefined) return "continue"
+    const name = `error${n}-${Flows.key(own, flow)}`
+    counting.set(name, chain(name, [`counter name ${Flows.counterOf(own, flow)} goto error${n}-${own.offset}`]))
+    return `goto ${name}`
+  }
   const errors = protocols.map(([protocol, number]) => ({
     protocol,
     number,
@@ -100,7 +107,7 @@ const ofFamily = ({ flows, vips, w }: Family): ReadonlyArray<Object> => {
       return map(
         `errors${n}-${protocol}-${i}`,
         `typeof ${inner.ports.slice(0, 1).map(errorKey).join()} : verdict; flags interval`,
-        entries.map((entry) => `${rawText(entry)} : goto error${n}-${offset(entry)}`)
+        entries.map((entry) => `${rawText(entry)} : ${errorOf(entry)}`)
       )
     }).filter(({ isFilled }) => isFilled)
   })).filter(({ maps }) => maps.length > 0)
@@ -116,6 +123,7 @@ const ofFamily = ({ flows, vips, w }: Family): ReadonlyArray<Object> => {
     ...transport.maps,
     ...pings.chains,
     ...pings.maps,
+    ...counting.values(),
     ...errors.flatMap(({ maps, protocol }) => [
       ...maps,
       chain(`errors${n}-${protocol}`, [

@@ -18,7 +18,7 @@ export interface Flows {
 export const slotsOf = ({ offset }: Stream): string => `slots-${offset}`
 
 /** The counter of what a flow has caught, in either table. */
-export const counterOf = ({ offset }: Stream, flow: string): string => `flow-${key(offset, flow)}`
+export const counterOf = (stream: Stream, flow: string): string => `flow-${key(stream, flow)}`
 
 /**
  * The mark for a key. The order of the fields of keys, the seed and the slots are the agreement between load balancers.
@@ -146,7 +146,8 @@ export const addressText = (cidr: Cidr.Cidr): string =>
 export const rangeText = (from: string | number, to: string | number): string =>
   from === to ? `${from}` : `${from}-${to}`
 
-const key = (offset: number, flow: string): string => `${offset}-${namePart(flow)}`
+/** Names a flow of a stream in names of objects. */
+export const key = ({ offset }: Stream, flow: string): string => `${offset}-${namePart(flow)}`
 
 // Each flow has a chain of its own, which counts what the flow catches.
 const goTo = (
@@ -158,7 +159,7 @@ const goTo = (
 ): string => {
   const stream = streams.get(entry.stream)
   if (stream === undefined) return "continue"
-  const name = `${prefix}-${key(stream.offset, entry.flow)}`
+  const name = `${prefix}-${key(stream, entry.flow)}`
   if (!chains.has(name)) {
     chains.set(name, chain(name, rules(stream, `counter name ${counterOf(stream, entry.flow)}`)))
   }

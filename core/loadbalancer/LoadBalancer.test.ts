@@ -64,6 +64,17 @@ describe("LoadBalancer", () => {
     assert.isTrue(LoadBalancer.isAvailable(world.state))
   })
 
+  it("takes a target in at once that returns while it looks at what its leaving changed in the kernel", () => {
+    const world = serving()
+    world.send({ _tag: "VipsChanged", vips: [vip] })
+    const [one, two] = [target(1, "172.16.0.11"), target(2, "172.16.0.12")]
+    const begin = world.now
+    world.meanwhile = () => world.send(targets(one, two))
+    world.send(targets(two))
+    assert.isAtMost(world.now - begin, 20)
+    assert.deepStrictEqual(world.state.rules?.streams[0]?.identifiers, [1, 2])
+  })
+
   it("drops its streams, its links and its endpoint with the frontend of its pod", () => {
     const world = serving()
     world.send({ _tag: "VipsChanged", vips: [vip] })

@@ -260,7 +260,7 @@ const readSucceeded = (state: State, call: number, snapshot: Kernel.Snapshot, no
   }
   if (operations.length === 0) return settle({ ...next, readAt: laterReading(state, now, verifyMs) }, now)
   // The kernel did not become what it was made: somebody else works on it, so leave some time.
-  if (kernel.again) return settle({ ...next, readAt: now + retryMs }, now)
+  if (kernel.again && Same.equals(targets, state.planned)) return settle({ ...next, readAt: now + retryMs }, now)
   const applying: State = {
     ...next,
     kernel: { _tag: "Applying", call: state.nextCall },

@@ -15,6 +15,8 @@
  * instead of the C library's generator, so that they do not depend on how many targets may exist.
  */
 
+import * as Memo from "../Memo.ts"
+
 /** The measures of a stream's table, both fixed for its life. */
 export interface Shape {
   readonly maxTargets: number
@@ -40,10 +42,17 @@ export const size = (maxTargets: number): number =>
 export const table = ({ maxTargets, slots }: Shape, identifiers: Iterable<number>): ReadonlyArray<number> => {
   const present = new Set(identifiers)
   if (present.size === 0) return []
-  const everyone = Array.from({ length: maxTargets }, (_, index) => index + 1)
-  const homes = populate(slots, everyone.map((identifier) => ({ identifier, ...preference(slots, identifier) })))
-  return homes.map((home, slot) => present.has(home) ? home : standIn(slot, maxTargets, present))
+  return homesOf(`${maxTargets}/${slots}`).map((home, slot) =>
+    present.has(home) ? home : standIn(slot, maxTargets, present)
+  )
 }
+
+// The same for the whole life of a stream.
+const homesOf = Memo.text((shape) => {
+  const [maxTargets = 0, slots = 0] = shape.split("/").map(Number)
+  const everyone = Array.from({ length: maxTargets }, (_, index) => index + 1)
+  return populate(slots, everyone.map((identifier) => ({ identifier, ...preference(slots, identifier) })))
+}, 32)
 
 // Most slots find a stand-in in a few draws; the ranking of those present serves streams that are nearly empty.
 const draws = 16

@@ -12,6 +12,7 @@
  *
  * What was measured and why each expression is as it is: Linux 6.18, nftables 1.0.6.
  */
+import * as Memo from "../Memo.ts"
 import * as Chains from "./Chains.ts"
 import type { Ruleset } from "./Model.ts"
 import type { Object } from "./Objects.ts"
@@ -21,14 +22,17 @@ export const empty = (table: string): Ruleset => ({ table, vips: [], flows: [], 
 
 /** The script that replaces whatever is in the tables, or, given the rules in the kernel, changes what differs. */
 export const script = (before: Ruleset | undefined, after: Ruleset): string => {
-  const present = before === undefined ? undefined : Chains.tables(before)
-  const wanted = Chains.tables(after)
+  const present = before === undefined ? undefined : tablesOf(before)
+  const wanted = tablesOf(after)
   return [
     ...change(`inet ${after.table}`, present?.inet, wanted.inet),
     ...change(`netdev ${after.table}`, present?.netdev, wanted.netdev),
     ""
   ].join("\n")
 }
+
+// What was wanted once is what is there the next time.
+const tablesOf = Memo.each(Chains.tables)
 
 export { marks } from "./Chains.ts"
 
@@ -92,9 +96,11 @@ const id = ({ kind, name }: Object): string => `${kind} ${name}`
 const elementChanges = (table: string, before: Object | undefined, after: Object): ReadonlyArray<string> => {
   if (after.elements === undefined) return []
   const old = before?.elements ?? new Map<string, string>()
-  const removed = [...old].filter(([key, value]) => after.elements?.get(key) !== value).map(([key]) => key)
-  const added = [...after.elements].filter(([key, value]) => old.get(key) !== value)
-    .map(([key, value]) => value === "" ? key : `${key} : ${value}`)
+  const [removed, added]: [Array<string>, Array<string>] = [[], []]
+  for (const [key, value] of old) if (after.elements.get(key) !== value) removed.push(key)
+  for (const [key, value] of after.elements) {
+    if (old.get(key) !== value) added.push(value === "" ? key : `${key} : ${value}`)
+  }
   const elements = `element ${table} ${after.name}`
   return [
     ...removed.length === 0 ? [] : [`delete ${elements} { ${removed.join(", ")} }`],

@@ -56,6 +56,8 @@ export class World {
   now = 0
   refuseRules = false
   refuseFastPath = false
+  /** What happens while the kernel is read to look at what was just applied. */
+  meanwhile: (() => void) | undefined
   /** How often it has become available or unavailable. */
   turns = 0
   /** Marks that packets got although nothing led to a target. */
@@ -87,8 +89,15 @@ export class World {
 
   perform(command: LoadBalancer.Command): void {
     switch (command._tag) {
-      case "ReadKernel":
+      case "ReadKernel": {
+        const { kernel } = this.state
+        const { meanwhile } = this
+        if (meanwhile !== undefined && kernel._tag === "Reading" && kernel.again) {
+          this.meanwhile = undefined
+          meanwhile()
+        }
         return this.send({ _tag: "ReadSucceeded", call: command.call, snapshot: this.kernel })
+      }
       case "ApplyOperations":
         this.log.push(...command.operations.map(operation))
         this.kernel = KernelModel.applyAll(this.kernel, command.operations)

@@ -102,13 +102,18 @@ describe("The load balancer under change", () => {
           )
             ?.value ?? 0
         ))
-      const before = yield* hits
+      const matches = Effect.map(
+        running.metrics,
+        (samples) => samples.find(({ name }) => name.endsWith("flow.matches"))?.value ?? 0
+      )
+      const [before, matched] = [yield* hits, yield* matches]
       yield* complain(20_000, 30, 5)
       yield* complain(20_000, 30, 6)
       yield* complain(20_000, 30, 15)
       const after = yield* hits
       const flows = numbers(3).map((n) => Object.values(answers).filter((name) => name === String(n)).length)
       assert.deepStrictEqual(after.map((value, n) => value - (before[n] ?? 0)), flows.map((count) => count * 3))
+      assert.strictEqual((yield* matches) - matched, 90, "they count as packets of the flow")
     }), 60_000)
 
   it.live.each(ways)("counts what flows catch and targets get, $way", ({ env }) =>

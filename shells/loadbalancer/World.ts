@@ -28,7 +28,7 @@ export const clientAddresses = { v4: "192.0.2.2", v6: "2001:db8::2" }
 
 const trench = { name: "trench-a" }
 const conduit: Message.Conduit = { name: "conduit-a", trench, destinationPortNats: [] }
-const stream: Message.Stream = { name: "stream-a", conduit, maxTargets: 10 }
+export const stream: Message.Stream = { name: "stream-a", conduit, maxTargets: 10 }
 const wireVips: ReadonlyArray<Message.Vip> = [
   { name: "vip4", address: `${vips.v4}/32`, trench },
   { name: "vip6", address: `${vips.v6}/128`, trench }
@@ -330,6 +330,7 @@ const fakeNsp = Effect.gen(function*() {
   )
   const targets = yield* SubscriptionRef.make<ReadonlyArray<Target>>([])
   const frontends = yield* SubscriptionRef.make<ReadonlyArray<Target>>([frontend])
+  const streams = yield* SubscriptionRef.make<ReadonlyArray<Message.Stream>>([stream])
   const flows = yield* SubscriptionRef.make<ReadonlyArray<Message.Flow>>([flow])
   const nats = yield* SubscriptionRef.make<Message.Conduit["destinationPortNats"]>([])
   const address = `unix://${folder}/nsp.sock`
@@ -341,7 +342,7 @@ const fakeNsp = Effect.gen(function*() {
         watchAttractor: none,
         watchGateway: none,
         watchVip: once({ vips: wireVips }),
-        watchStream: once({ streams: [stream] }),
+        watchStream: () => Stream.map(SubscriptionRef.changes(streams), (streams) => ({ streams })),
         watchFlow: () => Stream.map(SubscriptionRef.changes(flows), (flows) => ({ flows })),
         watchConduit: () =>
           Stream.map(SubscriptionRef.changes(nats), (destinationPortNats) => ({
@@ -358,7 +359,7 @@ const fakeNsp = Effect.gen(function*() {
       })
     ]
   })
-  return { address, folder, targets, frontends, flows, nats, wireVips }
+  return { address, folder, targets, frontends, streams, flows, nats, wireVips }
 })
 
 /** Starts a load balancer in the namespace; it lives as long as the scope. */
