@@ -165,12 +165,11 @@ const guard = ({ inside, linkPrefix }: Guard): Object =>
 const entrance: ReadonlyArray<Object> = [
   baseChain("balance", "filter hook prerouting priority filter", [
     "ip daddr @vips4 goto flows4",
-    "ip6 daddr @vips6 goto flows6",
-    // Ports are only in the first fragment. A rule with `tproxy` makes the kernel put fragments together before the rules,
-    // without connection tracking; it must never match.
-    "meta mark 0xffffffff meta l4proto tcp tproxy ip to :1",
-    "meta mark 0xffffffff meta l4proto tcp tproxy ip6 to :1"
+    "ip6 daddr @vips6 goto flows6"
   ]),
+  // Ports are only in the first fragment. A rule with `tproxy` makes the kernel put fragments together before the rules,
+  // without connection tracking. No packet comes here.
+  chain("reassemble", ["meta l4proto tcp tproxy ip to :1", "meta l4proto tcp tproxy ip6 to :1"]),
   // ICMP errors of this node: about a target's packet they go to that target; about a client's packet they come from the
   // VIP, and not through the table of the target, whose mark the kernel may have copied (fwmark_reflect).
   baseChain("own-errors", "route hook output priority raw", [
