@@ -4,7 +4,7 @@
  * BIRD at once, a call of `nft` that changes nothing.
  */
 import { Effect, Logger, Stream, SubscriptionRef } from "effect"
-import { execFileSync } from "node:child_process"
+import { execFileSync, spawn } from "node:child_process"
 import * as Control from "../shells/bird/Control.ts"
 import { gatewayConfig } from "../shells/frontend/Outside.ts"
 import * as FrontendWorld from "../shells/frontend/World.ts"
@@ -85,6 +85,24 @@ const gateways = Effect.gen(function*() {
   ]
 }).pipe(Effect.provide(Health.layer))
 
+// When the rules in the kernel change. `nft` itself ends some 10 ms later, when the kernel has cleaned up.
+const generations = (namespace: string) =>
+  Effect.map(
+    Effect.acquireRelease(
+      Effect.sync(() => spawn("nsenter", [`--net=${namespace}`, "stdbuf", "-oL", "nft", "monitor"])),
+      (child) => Effect.sync(() => child.kill("SIGKILL"))
+    ),
+    ({ stdout }) =>
+      Effect.callback<void>((resume) => {
+        const look = (data: Buffer) => {
+          if (!data.includes("new generation")) return
+          stdout.off("data", look)
+          resume(Effect.void)
+        }
+        stdout.on("data", look)
+      })
+  )
+
 const targets = Effect.gen(function*() {
   const { balancer, nsp } = yield* BalancerWorld.make(0)
   const stream = { ...BalancerWorld.stream, maxTargets: 100 }
@@ -102,6 +120,8 @@ const targets = Effect.gen(function*() {
     Stream.takeUntil(running.changes, ({ applying, kernel }) => applying === undefined && kernel._tag === "Idle")
   )
   yield* inForce(100)
+  const changed = yield* generations(balancer)
+  yield* Effect.sleep(500)
   const nothing: Array<number> = []
   const leaving: Array<number> = []
   const returning: Array<number> = []
@@ -111,10 +131,12 @@ const targets = Effect.gen(function*() {
       yield* idle
       yield* Effect.sleep(300)
       times.push(
-        yield* elapsed(
-          Effect.andThen(SubscriptionRef.set(nsp.targets, all.slice(0, count)), inForce(count))
-        )
+        yield* elapsed(Effect.all([
+          changed,
+          SubscriptionRef.set(nsp.targets, all.slice(0, count))
+        ], { concurrency: "unbounded" }))
       )
+      yield* inForce(count)
     }
   }
   const baseline = Bench.median(nothing)

@@ -56,8 +56,14 @@ export const tables = (ruleset: Ruleset): Tables => {
 export const marks = (stream: Stream): ReadonlyArray<number> =>
   Maglev.table(stream, stream.identifiers).map((identifier) => stream.offset + identifier)
 
-const slotMarks = (stream: Stream): ReadonlyArray<readonly [string, string]> =>
-  marks(stream).map((mark, slot) => [String(slot), String(mark)])
+const slotMarks = (stream: Stream): ReadonlyMap<string, string> => {
+  const texts = new Map(stream.identifiers.map((identifier) => [identifier, String(stream.offset + identifier)]))
+  const all = new Map<string, string>()
+  for (const [slot, identifier] of Maglev.table(stream, stream.identifiers).entries()) {
+    all.set(String(slot), texts.get(identifier) ?? "")
+  }
+  return all
+}
 
 const ofStream = (stream: Stream): ReadonlyArray<Object> => [
   liveSet(

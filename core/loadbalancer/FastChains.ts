@@ -75,7 +75,9 @@ const ofFamily = (
         liveMap(
           hopsOf(n, stream),
           `type mark : ${address}; size ${stream.maxTargets}; counter`,
-          hopsIn(path, stream).filter((hop) => Ip.family(hop.ip) === family).map(({ ip, mark }) => [String(mark), ip])
+          new Map(
+            hopsIn(path, stream).filter((hop) => Ip.family(hop.ip) === family).map(({ ip, mark }) => [String(mark), ip])
+          )
         )
       ),
       ...chains,

@@ -61,9 +61,9 @@ export const liveSet = (name: string, declaration: string, keys: Iterable<string
   ...set(name, declaration),
   elements: new Map(Array.from(keys, (key) => [key, ""]))
 })
-export const liveMap = (name: string, declaration: string, elements: Iterable<readonly [string, string]>): Object => ({
+export const liveMap = (name: string, declaration: string, elements: ReadonlyMap<string, string>): Object => ({
   ...map(name, declaration),
-  elements: new Map(elements)
+  elements
 })
 
 /** A part of an object's name for any text; different texts give different parts. */

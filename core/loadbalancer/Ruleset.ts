@@ -95,15 +95,27 @@ const id = ({ kind, name }: Object): string => `${kind} ${name}`
 
 const elementChanges = (table: string, before: Object | undefined, after: Object): ReadonlyArray<string> => {
   if (after.elements === undefined) return []
-  const old = before?.elements ?? new Map<string, string>()
-  const [removed, added]: [Array<string>, Array<string>] = [[], []]
-  for (const [key, value] of old) if (after.elements.get(key) !== value) removed.push(key)
-  for (const [key, value] of after.elements) {
-    if (old.get(key) !== value) added.push(value === "" ? key : `${key} : ${value}`)
-  }
+  const { added, removed } = difference({ before: before?.elements ?? none, after: after.elements })
   const elements = `element ${table} ${after.name}`
   return [
     ...removed.length === 0 ? [] : [`delete ${elements} { ${removed.join(", ")} }`],
     ...added.length === 0 ? [] : [`add ${elements} { ${added.join(", ")} }`]
   ]
 }
+
+type Elements = ReadonlyMap<string, string>
+
+const none: Elements = new Map()
+
+// Both tables have the slots.
+const difference = Memo.last(
+  ({ after }: { readonly before: Elements; readonly after: Elements }) => after,
+  ({ after, before }) => {
+    const [removed, added]: [Array<string>, Array<string>] = [[], []]
+    for (const [key, value] of before) if (after.get(key) !== value) removed.push(key)
+    for (const [key, value] of after) {
+      if (before.get(key) !== value) added.push(value === "" ? key : `${key} : ${value}`)
+    }
+    return { added, removed }
+  }
+)

@@ -44,8 +44,11 @@ const readCollection = Schema.decodeUnknownOption(
 )
 
 export class Nftables extends Context.Service<Nftables, {
-  /** Applies a script in nft's language in one transaction: all of it, or nothing and an error. */
-  readonly apply: (script: string) => Effect.Effect<void, NftablesError>
+  /**
+   * Applies a script in nft's language in one transaction: all of it, or nothing and an error. A long one may be given as
+   * a function, which is called while `nft` starts.
+   */
+  readonly apply: (script: string | (() => string)) => Effect.Effect<void, NftablesError>
   /** The objects of a table in the JSON of `nft -j`; none when there is no such table. */
   readonly list: (family: Family, table: string) => Effect.Effect<Option.Option<Objects>, NftablesError>
   /** The named counters of a table; none when there is no such table. */
@@ -71,7 +74,7 @@ export class Nftables extends Context.Service<Nftables, {
 
 /** The service for the namespace at the path, or for that of this process. */
 export const make = (namespace?: string): Nftables["Service"] => {
-  const nft = (args: ReadonlyArray<string>, script = "") => run(namespace, args, script)
+  const nft = (args: ReadonlyArray<string>, script: string | (() => string) = "") => run(namespace, args, script)
   const list = (...what: ReadonlyArray<string>) =>
     nft(["-j", "list", ...what]).pipe(
       Effect.flatMap((json) => Schema.decodeEffect(Listing)(json)),
@@ -116,7 +119,7 @@ const found = <A>(objects: Option.Option<Objects>, read: (object: unknown) => Op
 const run = (
   namespace: string | undefined,
   args: ReadonlyArray<string>,
-  script: string
+  script: string | (() => string)
 ): Effect.Effect<string, NftablesError> =>
   Effect.callback<string, NftablesError>((resume) => {
     const fail = (detail: string) => resume(new NftablesError({ command: args.join(" "), detail }))
@@ -135,7 +138,7 @@ const run = (
     )
     // A child that ends early closes the pipe; its exit code tells why.
     child.stdin.on("error", () => undefined)
-    child.stdin.end(script)
+    child.stdin.end(typeof script === "string" ? script : script())
     return Effect.sync(() => {
       child.kill()
     })
