@@ -6,6 +6,11 @@
  * the gateway, the bridge of the proxy and the target are part of what a packet costs then, with and without load
  * balancer. Where 64 datagrams share a system call ("in bursts"), a larger part is the load balancer's own.
  *
+ * What the rules cost beside forwarding: three hash lookups (flow, slot, target), a hash of the packet and two counters,
+ * about 0.3 us of 2.8 us for the whole way here. The least that gives a target on the fast path, without flows, streams
+ * and counters, has 0.94 times the rate of plain routing on the same machine. On the general way the kernel also goes
+ * through one routing rule per target, half of them on average (0.2 us with 100 targets), and on the way back all.
+ *
  * User-space balancers are not measured: nfqueue needs a program of its own beside the kernel's xtables here.
  */
 import { Effect } from "effect"

@@ -3,6 +3,9 @@
  * the ports as the client knows them. ICMP errors carry the head of a packet with the ports as their sender saw them, so
  * they are translated too.
  *
+ * The kernel mends the checksums of TCP and UDP by the difference and works that of SCTP out anew. Errors about a packet
+ * with IPv4 options keep the port as their sender saw it.
+ *
  * nftables does not mend the checksum of an ICMP message when raw bytes in it change. It does so when it changes a field
  * it knows. So such a field is first set to what makes up for the change of the port, without a word to the checksum, and
  * then back to what it was: with ICMP its type and code, with ICMPv6 the end of the VIP, which its checksum covers.

@@ -37,7 +37,7 @@ export const settings = Env.table({
     "SLUICE_IDENTIFIER_OFFSET_END",
     Env.Int,
     4_294_967_294,
-    "Last packet mark and routing table; load balancers in one network namespace need ranges of their own."
+    "Last packet mark and routing table; load balancers in one network namespace need ranges and VIPs of their own."
   ),
   externalInterface: Env.entry(
     "SLUICE_EXTERNAL_INTERFACE",

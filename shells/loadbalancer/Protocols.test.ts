@@ -82,6 +82,34 @@ describe("The load balancer", () => {
     60_000
   )
 
+  it.live("shares a namespace with one that has marks and VIPs of its own", () =>
+    Effect.gen(function*() {
+      const { ask, balancer, nsp } = yield* World.make(2)
+      const other = yield* World.fakeNsp
+      const conduit = { name: "conduit-b", trench: { name: "trench-a" }, destinationPortNats: [] }
+      const stream = { name: "stream-b", conduit, maxTargets: 10 }
+      const [vip4, vip6] = [nsp.wireVips.slice(0, 1), nsp.wireVips.slice(1)]
+      yield* SubscriptionRef.set(nsp.vips, vip4)
+      yield* SubscriptionRef.set(nsp.flows, [{ ...World.flow, vips: vip4 }])
+      yield* SubscriptionRef.set(other.vips, vip6)
+      yield* SubscriptionRef.set(other.streams, [stream])
+      yield* SubscriptionRef.set(other.flows, [{ ...World.flow, name: "flow-b", stream, vips: vip6 }])
+      yield* SubscriptionRef.set(other.targets, [{ ...World.target(2), stream }])
+      const running = yield* World.start(balancer, nsp, { SLUICE_IDENTIFIER_OFFSET_END: "5999" })
+      yield* targets(nsp, running, 1)
+      const served = (host: string) =>
+        ask({ protocol: "tcp", host, firstPort: 20_000, count: 20 }).pipe(
+          Effect.map((answers) => [...new Set(Object.values(answers))])
+        )
+      yield* Effect.scoped(Effect.gen(function*() {
+        const env = { NSM_CONDUIT_NAME: "conduit-b", NSM_IDENTIFIER_OFFSET_START: "6000" }
+        yield* inForce(yield* World.start(balancer, other, env), ({ streams }) => streams[0]?.identifiers.length === 1)
+        assert.deepStrictEqual(yield* served(World.vips.v4), ["1"])
+        assert.deepStrictEqual(yield* served(World.vips.v6), ["2"])
+      }))
+      assert.deepStrictEqual(yield* served(World.vips.v4), ["1"])
+    }), 60_000)
+
   it.live("serves its metrics over HTTP", () =>
     Effect.gen(function*() {
       const { ask, balancer, nsp } = yield* World.make(1)

@@ -321,15 +321,16 @@ const serve = (path: string, name: string): Effect.Effect<void, never, Scope.Sco
   ).pipe(Effect.asVoid)
 
 const none = () => Stream.never
-const once = <A>(value: A) => () => Stream.concat(Stream.make(value), Stream.never)
 
-const fakeNsp = Effect.gen(function*() {
+/** An NSP of a single conduit, whose lists can be set. */
+export const fakeNsp = Effect.gen(function*() {
   const folder = yield* Effect.acquireRelease(
     Effect.sync(() => mkdtempSync(join(tmpdir(), "sluice-lb-test-"))),
     (path) => Effect.sync(() => rmSync(path, { recursive: true, force: true }))
   )
   const targets = yield* SubscriptionRef.make<ReadonlyArray<Target>>([])
   const frontends = yield* SubscriptionRef.make<ReadonlyArray<Target>>([frontend])
+  const vips = yield* SubscriptionRef.make(wireVips)
   const streams = yield* SubscriptionRef.make<ReadonlyArray<Message.Stream>>([stream])
   const flows = yield* SubscriptionRef.make<ReadonlyArray<Message.Flow>>([flow])
   const nats = yield* SubscriptionRef.make<Message.Conduit["destinationPortNats"]>([])
@@ -341,7 +342,7 @@ const fakeNsp = Effect.gen(function*() {
         watchTrench: none,
         watchAttractor: none,
         watchGateway: none,
-        watchVip: once({ vips: wireVips }),
+        watchVip: () => Stream.map(SubscriptionRef.changes(vips), (vips) => ({ vips })),
         watchStream: () => Stream.map(SubscriptionRef.changes(streams), (streams) => ({ streams })),
         watchFlow: () => Stream.map(SubscriptionRef.changes(flows), (flows) => ({ flows })),
         watchConduit: () =>
@@ -359,7 +360,7 @@ const fakeNsp = Effect.gen(function*() {
       })
     ]
   })
-  return { address, folder, targets, frontends, streams, flows, nats, wireVips }
+  return { address, folder, vips, targets, frontends, streams, flows, nats, wireVips }
 })
 
 /** Starts a load balancer in the namespace; it lives as long as the scope. */
