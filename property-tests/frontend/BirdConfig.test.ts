@@ -8,8 +8,8 @@ import { Admission, BirdConfig, Connectivity, type Model } from "../../core/fron
 import { Ip } from "../../core/net/index.ts"
 import { bird, gateways, offers, secrets, vips } from "./Specimen.ts"
 
-// Each is one process; SLUICE_BIRD_CONFIGS=2000 is the whole set.
-const runs = Number(process.env["SLUICE_BIRD_CONFIGS"] ?? 100)
+// Each is one process; SLUICE_BIRD_CONFIGS says how many.
+const runs = Number(process.env["SLUICE_BIRD_CONFIGS"] ?? 2_000)
 
 const vrrps = [Ip.unsafe("169.254.100.254"), Ip.unsafe("100:100::254")]
 
