@@ -7,6 +7,8 @@ cd "$(dirname "$0")/.."
 
 stamp=node_modules/.sluice-lock
 if ! cmp -s package-lock.json "$stamp"; then
+  # What a link leads to belongs to another checkout: npm would empty it.
+  [ ! -L node_modules ] || rm node_modules
   npm ci
   cp package-lock.json "$stamp"
 fi
