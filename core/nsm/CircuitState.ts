@@ -176,3 +176,16 @@ export interface Surroundings {
   /** The first unused call. */
   readonly call: number
 }
+
+/** What an event of the endpoint's monitor means; one whose first event lacks the connection has forgotten it in a restart. */
+export const changeIn = (
+  { connections, type }: Model.ConnectionEvent,
+  { id, path: { index } }: Model.Connection
+): Change | undefined => {
+  const next = Object.values(connections).find(({ path }) =>
+    path.index === index + 1 && path.segments[index]?.id === id
+  )
+  if (next === undefined) return type === "Initial" ? "RefreshRequested" : undefined
+  if (type === "Delete" || next.state === "Down") return "Down"
+  return next.state === "RefreshRequested" ? "RefreshRequested" : undefined
+}

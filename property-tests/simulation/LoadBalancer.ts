@@ -1,4 +1,5 @@
 /** A load balancer in a simulated world, as `shells/loadbalancer`: in the pod of a frontend. */
+import type * as Config from "../../core/config/Model.ts"
 import type * as Target from "../../core/config/Target.ts"
 import { LoadBalancer, type Model, Routes } from "../../core/loadbalancer/index.ts"
 import { Configuration } from "../../core/nsp/index.ts"
@@ -137,47 +138,15 @@ const listen = (
   { conduit, netns, trench }: Options,
   send: (event: Event) => void
 ): void => {
-  follow<Event>(
-    ground,
-    life,
-    names.nsp,
-    ({ nsp }, emit) =>
-      nsp?.watch((all): Event => ({ _tag: "VipsChanged", vips: Configuration.vips(all, { trench }) }), emit),
-    send
-  )
-  follow<Event>(
-    ground,
-    life,
-    names.nsp,
-    ({ nsp }, emit) =>
-      nsp?.watch((all): Event => ({
-        _tag: "PortNatsChanged",
-        portNats: Configuration.conduits(all, { trench, name: conduit })[0]?.portNats ?? []
-      }), emit),
-    send
-  )
-  follow<Event>(
-    ground,
-    life,
-    names.nsp,
-    ({ nsp }, emit) =>
-      nsp?.watch(
-        (all): Event => ({ _tag: "StreamsChanged", streams: Configuration.streams(all, { trench, conduit }) }),
-        emit
-      ),
-    send
-  )
-  follow<Event>(
-    ground,
-    life,
-    names.nsp,
-    ({ nsp }, emit) =>
-      nsp?.watch(
-        (all): Event => ({ _tag: "FlowsChanged", flows: Configuration.flows(all, { trench, conduit }) }),
-        emit
-      ),
-    send
-  )
+  const hear = (news: (all: Config.Configuration) => Event): void =>
+    follow<Event>(ground, life, names.nsp, ({ nsp }, emit) => nsp?.watch(news, emit), send)
+  hear((all) => ({ _tag: "VipsChanged", vips: Configuration.vips(all, { trench }) }))
+  hear((all) => ({
+    _tag: "PortNatsChanged",
+    portNats: Configuration.conduits(all, { trench, name: conduit })[0]?.portNats ?? []
+  }))
+  hear((all) => ({ _tag: "StreamsChanged", streams: Configuration.streams(all, { trench, conduit }) }))
+  hear((all) => ({ _tag: "FlowsChanged", flows: Configuration.flows(all, { trench, conduit }) }))
   follow<ReadonlyArray<Target.Target>>(
     ground,
     life,

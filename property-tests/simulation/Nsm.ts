@@ -1,7 +1,7 @@
 /** The manager of NSM in a simulated world, as `shells/nsm`: circuits, registry, and the forwarder on modelled kernels. */
 import { HashMap, Option } from "effect"
 import type * as Machine from "../../core/Machine.ts"
-import type * as CircuitState from "../../core/nsm/CircuitState.ts"
+import * as CircuitState from "../../core/nsm/CircuitState.ts"
 import * as Cross from "../../core/nsm/Cross.ts"
 import { Forward, Manager, Model, Registry } from "../../core/nsm/index.ts"
 import * as Actor from "./Actor.ts"
@@ -255,25 +255,13 @@ const watchEndpoint = (
     ({ network }, emit) => network?.monitor(selector, emit),
     {
       message: (event) => {
-        const change = changeIn(event, connection)
+        const change = CircuitState.changeIn(event, connection)
         if (change === undefined) return
         send({ _tag: "EndpointChanged", call, change })
         if (change === "Down") stop()
       },
-      end: () => send({ _tag: "EndpointChanged", call, change: "Down" })
+      end: () => send({ _tag: "EndpointChanged", call, change: "Lost" })
     }
   )
   return stop
-}
-
-const changeIn = (
-  { connections, type }: Model.ConnectionEvent,
-  { id, path: { index } }: Model.Connection
-): CircuitState.Change | undefined => {
-  const next = Object.values(connections).find(({ path }) =>
-    path.index === index + 1 && path.segments[index]?.id === id
-  )
-  if (next === undefined) return type === "Initial" ? "Down" : undefined
-  if (type === "Delete" || next.state === "Down") return "Down"
-  return next.state === "RefreshRequested" ? "RefreshRequested" : undefined
 }

@@ -1,9 +1,8 @@
 /** Performs the commands of the manager. */
 import { Effect, Stream } from "effect"
-import type * as CircuitState from "../../core/nsm/CircuitState.ts"
+import * as CircuitState from "../../core/nsm/CircuitState.ts"
 import type * as Cross from "../../core/nsm/Cross.ts"
 import type * as Manager from "../../core/nsm/Manager.ts"
-import type * as Model from "../../core/nsm/Model.ts"
 import type * as Registry from "../../core/nsm/Registry.ts"
 import type * as Replies from "../runtime/Replies.ts"
 import * as Peer from "../sdk/Peer.ts"
@@ -97,24 +96,11 @@ const watchEndpoint = (
   const selector = { segments: [{ name: own?.name ?? "", id: connection.id, token: "" }], networkServices: [] }
   return dial(target.url, (client) =>
     Peer.monitor(client, selector).pipe(
-      Stream.map((event) => changeIn(event, connection)),
+      Stream.map((event) => CircuitState.changeIn(event, connection)),
       Stream.filter((change) => change !== undefined),
       Stream.runForEach((change) => Effect.sync(() => send({ _tag: "EndpointChanged", call, change })))
     )).pipe(
       Effect.ignore,
       Effect.andThen(Effect.sync(() => send({ _tag: "EndpointChanged", call, change: "Lost" })))
     )
-}
-
-/** What an event means for the connection; an endpoint whose first event lacks it has forgotten it in a restart. */
-const changeIn = (
-  { connections, type }: Model.ConnectionEvent,
-  { id, path: { index } }: Model.Connection
-): CircuitState.Change | undefined => {
-  const next = Object.values(connections).find(({ path }) =>
-    path.index === index + 1 && path.segments[index]?.id === id
-  )
-  if (next === undefined) return type === "Initial" ? "RefreshRequested" : undefined
-  if (type === "Delete" || next.state === "Down") return "Down"
-  return next.state === "RefreshRequested" ? "RefreshRequested" : undefined
 }
