@@ -65,3 +65,6 @@ export const over = (standing: Standing, state: Model.State): Standing => {
 
 export const withState = (standing: Standing, state: Model.State): Standing =>
   standing.connection.state === state ? standing : { ...standing, connection: { ...standing.connection, state } }
+
+export const down = (state: State): State =>
+  state.standing === undefined ? state : { ...state, standing: withState(state.standing, "Down") }

@@ -9,7 +9,8 @@
  * 1. One thing at a time; what arrives meanwhile waits in order.
  * 2. A request takes the connection as it comes (merging is the client's work), but an endpoint once chosen is kept.
  * 3. The datapath changes only after the endpoint agreed, and stays while the connection is Down.
- * 4. An end always succeeds here: an endpoint that cannot be told finds out by its own expiry.
+ * 4. An end always succeeds here: an endpoint that cannot be told finds out by its own expiry. Until then the connection
+ *    is there, Down: whoever closes it meanwhile waits until its links are gone, so that its addresses may be given away.
  * 5. The answer to the client repeats the client's mechanism, id and index. Its path is that of upstream: client, manager,
  *    forwarder, endpoint.
  * 6. An endpoint that is away has a while to come back: the connection stays Up, and refreshes wait for it. One that
@@ -323,7 +324,7 @@ const part = (
   ending: Ending,
   around: Surroundings
 ): Step => [
-  { ...state, standing, work: { ...only(ending), _tag: "Parting", call: around.call, cross } },
+  { ...Absence.down({ ...state, standing }), work: { ...only(ending), _tag: "Parting", call: around.call, cross } },
   [closeEndpoint(standing, around)]
 ]
 
@@ -332,7 +333,7 @@ const clear = (
   { cross, ...ending }: Ending & { readonly cross: Cross.Cross },
   { call }: Surroundings
 ): Step => [
-  { ...state, work: { ...only(ending), _tag: "Clearing", call, cross } },
+  { ...Absence.down(state), work: { ...only(ending), _tag: "Clearing", call, cross } },
   [{ _tag: "Unplumb", call, cross }]
 ]
 
@@ -362,7 +363,7 @@ const leaveNew = (
   around: Surroundings
 ): Step => [
   {
-    ...state,
+    ...Absence.down(state),
     work: {
       ...only(ending),
       _tag: "Parting",

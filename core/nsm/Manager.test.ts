@@ -111,9 +111,10 @@ describe("nsmgr, absent", () => {
     manager.send(ask(1))
     manager.settle("RequestEndpoint")
     assert.deepStrictEqual(tags(manager.settle("Plumb", 2)), ["CloseEndpoint"])
-    assert.deepStrictEqual(manager.ids(), [])
+    assert.deepInclude(manager.connection(), { id: "m1", state: "Down" }, "the kernel may hold a part of it")
     assert.deepStrictEqual(tags(manager.settle("CloseEndpoint")), ["Unplumb"])
     assert.deepStrictEqual(tags(manager.settle("Unplumb")), ["ForgetRecord", "Reply"])
+    assert.deepStrictEqual(manager.ids(), [])
     assert.strictEqual(manager.find("Reply").result._tag, "Failed")
   })
 
@@ -214,53 +215,6 @@ describe("nsmgr, up", () => {
     assert.deepStrictEqual(manager.find("Plumb").cross.endpoint.routes, [])
   })
 
-  it("E5: lets a refresh wait for an endpoint that is away, and goes down, not touching the datapath, if it stays so", () => {
-    const manager = standing()
-    manager.send(ask(2))
-    assert.deepStrictEqual(manager.settle("RequestEndpoint", 1), [])
-    assert.strictEqual(manager.connection()?.state, "Up")
-    assert.strictEqual(manager.wake(), 10_000)
-    assert.deepStrictEqual(tags(manager.send({ _tag: "Woken" }, 10_000)), ["RequestEndpoint"])
-    assert.deepStrictEqual(tags(manager.settle("RequestEndpoint", 1, 10_000)), ["Reply"])
-    assert.strictEqual(manager.connection()?.state, "Down")
-    manager.establish()
-    assert.strictEqual(manager.connection()?.state, "Up")
-  })
-
-  it("lets no close wait behind a refresh that waits", () => {
-    const manager = standing()
-    manager.settle("WatchEndpoint", 2)
-    assert.deepStrictEqual(manager.send(ask(2)), [])
-    assert.deepStrictEqual(tags(manager.send(close(3))), ["RequestEndpoint"])
-    assert.deepStrictEqual(tags(manager.settle("RequestEndpoint", 1)), ["Reply", "CloseEndpoint"])
-  })
-
-  it("stays up while its endpoint restarts, then has it refreshed there", () => {
-    const manager = standing()
-    assert.deepStrictEqual(manager.settle("WatchEndpoint", 2), [])
-    assert.strictEqual(manager.connection()?.state, "Up")
-    manager.offer("other")
-    assert.strictEqual(manager.connection()?.state, "Up")
-    const url = "unix:///again"
-    manager.send({ _tag: "RegisterEndpointRequested", reply: 5, endpoint: { ...endpoint("nse"), url } })
-    assert.strictEqual(manager.connection()?.state, "RefreshRequested")
-    manager.send(ask(2))
-    assert.strictEqual(manager.find("RequestEndpoint").target.url, url)
-    manager.settle("RequestEndpoint")
-    assert.deepStrictEqual(manager.find("Plumb").cross, manager.find("Plumb").previous)
-    assert.deepStrictEqual(tags(manager.settle("Plumb")), ["WatchEndpoint", "SaveRecord", "Reply"])
-    assert.strictEqual(manager.connection()?.state, "Up")
-  })
-
-  it("goes down when its endpoint does not come back", () => {
-    const manager = standing()
-    manager.settle("WatchEndpoint", 2)
-    assert.deepStrictEqual(manager.send({ _tag: "Woken" }, 9_999), [])
-    assert.strictEqual(manager.connection()?.state, "Up")
-    manager.send({ _tag: "Woken" }, 10_000)
-    assert.strictEqual(manager.connection()?.state, "Down")
-  })
-
   it("B12: leaves the old endpoint on a reselect and prefers another", () => {
     const manager = standing()
     manager.offer("nse", "other")
@@ -299,6 +253,17 @@ describe("nsmgr, up", () => {
     manager.settle("CloseEndpoint")
     assert.deepStrictEqual(tags(manager.settle("Unplumb")), ["Cancel", "Cancel", "ForgetRecord"])
     assert.isUndefined(manager.wake())
+  })
+
+  it("lists what it ends by itself until the links are gone, and lets a close wait for that", () => {
+    const manager = standing()
+    manager.send({ _tag: "Woken" }, 585_000)
+    assert.deepInclude(manager.connection(), { id: "m1", state: "Down" })
+    assert.deepStrictEqual(manager.send(close(2), 585_000), [])
+    manager.settle("CloseEndpoint")
+    assert.deepInclude(manager.connection(), { id: "m1", state: "Down" })
+    assert.strictEqual(tags(manager.settle("Unplumb")).at(-1), "Reply")
+    assert.deepStrictEqual(manager.ids(), [])
   })
 
   it("lets nobody but the identity of its client change or close a connection", () => {

@@ -347,17 +347,11 @@ export const connections = (state: State): { readonly [id: string]: Model.Connec
 export const standing = ({ circuits }: State): ReadonlyArray<readonly [id: string, connection: Model.Connection]> => {
   const found: Array<readonly [string, Model.Connection]> = []
   for (const circuit of HashMap.values(circuits)) {
-    const connection = monitored(circuit)
-    if (connection !== undefined) found.push([circuit.id, connection])
+    if (circuit.standing !== undefined) found.push([circuit.id, circuit.standing.connection])
   }
   return found
 }
 
 /** The connection of a client, if it stands. */
-export const standingOf = (state: State, clientId: string): Model.Connection | undefined => {
-  const circuit = circuitOf(state, clientId)
-  return circuit === undefined ? undefined : monitored(circuit)
-}
-
-const monitored = ({ standing, work }: CircuitState.State): Model.Connection | undefined =>
-  work?._tag === "Parting" || work?._tag === "Clearing" ? undefined : standing?.connection
+export const standingOf = (state: State, clientId: string): Model.Connection | undefined =>
+  circuitOf(state, clientId)?.standing?.connection

@@ -45,6 +45,16 @@ const regressions: ReadonlyArray<
       { at: 142_828, fault: { _tag: "Crash", process: "ipam", downMs: 28_376 } },
       { at: 162_316, fault: { _tag: "Replace", process: "proxy-1", pauseMs: 19_735 } }
     ]
+  },
+  {
+    was: "gave the addresses of a link away that the manager had not taken down yet",
+    profile: "storm",
+    seed: 7_001_655,
+    schedule: [
+      { at: 51_261, fault: { _tag: "Part", a: "lb-0", b: "nsmgr", forMs: 76_528 } },
+      { at: 80_052, fault: { _tag: "Crash", process: "nsmgr", downMs: 13_909 } },
+      { at: 89_028, fault: { _tag: "Restart", process: "proxy-0", pauseMs: 4_446 } }
+    ]
   }
 ]
 
