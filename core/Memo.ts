@@ -37,20 +37,26 @@ export const last = <A extends object, B>(owner: (input: A) => object, f: (input
   return (input) => {
     const key = owner(input)
     const hit = known.get(key)
-    if (hit !== undefined && isSame(Object.entries(hit.input), Object.entries(input))) return hit.answer
+    if (hit !== undefined && isSame(hit.input, input)) return hit.answer
     const answer = f(input)
     known.set(key, { input, answer })
     return answer
   }
 }
 
-type Fields = ReadonlyArray<readonly [name: string, value: unknown]>
+// Nothing is allocated but the names, which V8 keeps with the shape: most questions are asked for the second time.
+const isSame = (a: object, b: object): boolean => {
+  if (!isRecord(a) || !isRecord(b)) return false
+  const names = Object.keys(a)
+  if (names.length !== Object.keys(b).length) return false
+  for (const name of names) {
+    const [one, other] = [a[name], b[name]]
+    if (one !== other && !isSameItems(one, other) || other === undefined && !Object.hasOwn(b, name)) return false
+  }
+  return true
+}
 
-const isSame = (a: Fields, b: Fields): boolean =>
-  a.length === b.length && a.every(([name, value], i) => {
-    const [other, field] = b[i] ?? []
-    return name === other && (value === field || isSameItems(value, field))
-  })
+const isRecord = (value: object): value is Readonly<Record<string, unknown>> => !Array.isArray(value)
 
 const isSameItems = (a: unknown, b: unknown): boolean =>
   Array.isArray(a) && Array.isArray(b) && a.length === b.length && a.every((item, i) => item === b[i])

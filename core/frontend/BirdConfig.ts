@@ -12,7 +12,6 @@
  * Source: Meridio cmd/frontend/internal/frontend/service.go writeConfig*.
  */
 import { Result, Schema } from "effect"
-import * as Memo from "../Memo.ts"
 import { Cidr, type Ip } from "../net/index.ts"
 import { type Bfd, type BirdSettings, familiesOf, type Gateway, type Secret, type SecretRef } from "./Model.ts"
 
@@ -39,10 +38,8 @@ export interface Input {
   readonly secrets: ReadonlyArray<Secret>
 }
 
-/** Renders a configuration; what was rendered last for the same settings is not rendered again. */
-export const render = (input: Input): Config => rendered(input)
-
-const rendered = Memo.last(({ settings }: Input) => settings, (input): Config => {
+/** Renders a configuration. */
+export const render = (input: Input): Config => {
   const { settings } = input
   const gateways = input.gateways.toSorted((a, b) => (a.name < b.name ? -1 : 1))
   const announces = input.announces.toSorted(Cidr.compare)
@@ -67,7 +64,7 @@ const rendered = Memo.last(({ settings }: Input) => settings, (input): Config =>
   ].join("\n")
   const uses = shown.flatMap(([, password]) => typeof password === "object" ? [password] : [])
   return { text, announces, passwords: uniqueUses(uses) }
-})
+}
 
 /** The same configuration with nothing announced. */
 export const silence = (config: Config): Config => ({

@@ -24,19 +24,19 @@
  */
 import { Schema } from "effect"
 import * as Machine from "../Machine.ts"
-import * as Memo from "../Memo.ts"
-import { Cidr } from "../net/index.ts"
+import type { Cidr } from "../net/index.ts"
 import * as Same from "../Same.ts"
 import * as Admission from "./Admission.ts"
 import * as Announcement from "./Announcement.ts"
-import * as BirdConfig from "./BirdConfig.ts"
+import type * as BirdConfig from "./BirdConfig.ts"
 import * as Connectivity from "./Connectivity.ts"
 import * as Keeper from "./Keeper.ts"
-import { Attractor, type BirdSettings, type Gateway, OfferedAttractor, Secret, Settings } from "./Model.ts"
+import { Attractor, type Gateway, OfferedAttractor, Secret, Settings } from "./Model.ts"
 import * as Monitor from "./Monitor.ts"
 import * as Quarantine from "./Quarantine.ts"
 import * as Report from "./Report.ts"
 import * as Speaker from "./Speaker.ts"
+import * as Wanted from "./Wanted.ts"
 
 export const State = Schema.Struct({
   settings: Settings,
@@ -151,17 +151,9 @@ export const advertises = ({ connectivity, loadBalancer, phase }: State): boolea
 
 /** The configuration that BIRD should run now. */
 export const wantedConfig = (state: State): BirdConfig.Config => {
-  const { vips } = state.attractor ?? Admission.nothing
-  const secured = Keeper.secured(state.keeper)
-  const { connectivity, settings } = state
-  const isReached = (vip: Cidr.Cidr) => !settings.perFamily || connectivity[Cidr.family(vip)] === "Up"
-  return BirdConfig.render({
-    settings: settings.bird,
-    vips,
-    announces: advertises(state) ? vips.filter((vip) => secured.includes(vip) && isReached(vip)) : [],
-    gateways: gatewaysOf(state),
-    secrets: state.secrets
-  })
+  const { attractor = Admission.nothing, connectivity, keeper, quarantine, secrets, settings } = state
+  const [isAdvertising, secured] = [advertises(state), Keeper.secured(keeper)]
+  return Wanted.config({ attractor, connectivity, isAdvertising, quarantine, secrets, secured, settings })
 }
 
 const take = (state: State, event: Event | Machine.Woken, now: Machine.Millis): Step => {
@@ -281,8 +273,8 @@ const settleMonitor = (state: State, now: Machine.Millis): Step => {
 }
 
 const settleConnectivity = (state: State, now: Machine.Millis): Step => {
-  const { protocols, sessions } = state.monitor
-  const connectivity = Connectivity.judge(gatewaysOf(state), protocols, sessions, state.settings.perFamily)
+  const { monitor: { protocols, sessions }, settings } = state
+  const connectivity = Wanted.connectivity({ settings, gateways: gatewaysOf(state), protocols, sessions })
   if (Same.equals(connectivity, state.connectivity)) return Machine.stay(state)
   const lost = state.connectivity.connected && !connectivity.connected
   const monitor = lost ? Monitor.pause(state.monitor, state.settings, now) : state.monitor
@@ -294,11 +286,15 @@ const settleKeeper = (state: State, now: Machine.Millis): Step => {
   const { attractor, phase, settings, speaker } = state
   const ending = phase._tag === "Stopping" && speaker.process._tag === "Off"
   if (attractor === undefined && !ending) return Machine.stay(state)
-  const vips = ending ? [] : [...new Set([...(attractor?.vips ?? []), ...Speaker.announced(speaker)])]
+  const vips = ending ? [] : joined(attractor?.vips ?? [], Speaker.announced(speaker))
   const wish = { vips, ending, table: settings.bird.table, blackhole: settings.dropIfNoPeer }
   const [keeper, commands] = Keeper.settle(state.keeper, wish, settings, now, state.nextCall)
   return keeper === state.keeper ? Machine.stay(state) : asked({ ...state, keeper }, commands)
 }
+
+/** The VIPs of both. */
+const joined = (vips: ReadonlyArray<Cidr.Cidr>, others: ReadonlyArray<Cidr.Cidr>): ReadonlyArray<Cidr.Cidr> =>
+  others.every((vip) => vips.includes(vip)) ? vips : [...new Set([...vips, ...others])]
 
 const settleSpeaker = (state: State, now: Machine.Millis): Step => {
   const config = wantedConfig(state)
@@ -321,13 +317,7 @@ const settleAnnouncement = (state: State, now: Machine.Millis): Step => {
 }
 
 const settleSecrets = (state: State): Step => {
-  const sources = [
-    ...new Set(
-      (state.attractor?.gateways ?? []).flatMap(({ routing }) =>
-        routing._tag === "Bgp" && routing.password !== undefined ? [routing.password.source] : []
-      )
-    )
-  ].toSorted()
+  const sources = Wanted.sources(state.attractor ?? Admission.nothing)
   if (Same.equals(sources, state.sources)) return Machine.stay(state)
   const secrets = state.secrets.filter(({ source }) => sources.includes(source))
   return [{ ...state, secrets, sources }, [{ _tag: "WatchSecrets", sources }]]
@@ -392,8 +382,4 @@ const wantsBird = (state: State, config: BirdConfig.Config): boolean => {
 const gatewaysOf = ({ attractor, quarantine }: State): ReadonlyArray<Gateway> =>
   Quarantine.free(attractor?.gateways ?? [], quarantine)
 
-const baseConfig = ({ settings }: State): BirdConfig.Config => baseOf(settings.bird)
-
-const baseOf = Memo.each((settings: BirdSettings): BirdConfig.Config =>
-  BirdConfig.render({ settings, vips: [], announces: [], gateways: [], secrets: [] })
-)
+const baseConfig = ({ settings }: State): BirdConfig.Config => Wanted.base(settings.bird)

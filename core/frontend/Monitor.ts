@@ -6,6 +6,7 @@
  */
 import { Schema } from "effect"
 import * as Machine from "../Machine.ts"
+import * as Same from "../Same.ts"
 import { Protocol, Session } from "./BirdOutput.ts"
 
 export const State = Schema.Struct({
@@ -53,7 +54,10 @@ export const step = (state: State, event: Event, settings: Settings, now: Machin
   if (state.doing._tag !== "Asking" || state.doing.call !== event.call) return state
   const doing = { _tag: "Waiting", at: now + Math.max(1, settings.delayConnectivityMs) } as const
   if (event._tag === "QueryBirdSucceeded") {
-    return { errors: 0, protocols: event.protocols, sessions: event.sessions, doing }
+    // What is the same stays the same value, so that nothing that follows from it is worked out again.
+    const protocols = Same.equals(event.protocols, state.protocols) ? state.protocols : event.protocols
+    const sessions = Same.equals(event.sessions, state.sessions) ? state.sessions : event.sessions
+    return { errors: 0, protocols, sessions, doing }
   }
   return state.errors < settings.maxSessionErrors
     ? { ...state, errors: state.errors + 1, doing }

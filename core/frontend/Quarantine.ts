@@ -82,6 +82,7 @@ export const remaining = (
   gateways: ReadonlyArray<Gateway>,
   secrets: ReadonlyArray<Secret>
 ): ReadonlyArray<Entry> => {
+  if (entries.length === 0) return entries
   const still = entries.filter((entry) =>
     gateways.some((gateway) =>
       Same.equals(gateway, entry.gateway) &&

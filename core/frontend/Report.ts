@@ -1,5 +1,6 @@
 /** What the operator is told: each mistake once while it lasts, and how the gateways fare when that changes. */
 import { Schema } from "effect"
+import * as Memo from "../Memo.ts"
 import * as Same from "../Same.ts"
 import * as BirdConfig from "./BirdConfig.ts"
 import type { Connectivity } from "./Connectivity.ts"
@@ -24,7 +25,7 @@ export interface Mistakes {
 }
 
 /** Everything that is wrong now: parts of the attractor, passwords, refused gateways, a refused configuration. */
-export const complaints = (mistakes: Mistakes): ReadonlyArray<string> => {
+export const complaints = Memo.last(({ wanted }: Mistakes) => wanted, (mistakes): ReadonlyArray<string> => {
   const { attractor, quarantine, secrets, speaker: { process }, wanted } = mistakes
   const change = process._tag === "Up" ? process.change : undefined
   // A refusal that led to another wish is the quarantine's.
@@ -42,7 +43,7 @@ export const complaints = (mistakes: Mistakes): ReadonlyArray<string> => {
       : []),
     ...(refusal ? [`BIRD keeps its configuration because of ${culprit}: ${refusal.message}`] : [])
   ]
-}
+})
 
 /** The status of all gateways, if one of them or the whole went up or down. */
 export const sessions = (before: Connectivity, after: Connectivity): ReadonlyArray<Report> => {
