@@ -163,7 +163,7 @@ const releaseRequested = (state: State, reply: number, child: Child): Step => {
   }
   const refusal = blocked(state) ?? overloaded(state)
   if (refusal !== undefined) return [state, [toReply({ reply, answer: refused(refusal) })]]
-  const [next, changes] = Leases.release(leases, [child.conduit, child.node, child.name])
+  const [next, changes] = Leases.release(leases, [child.conduit, child.node, child.name], child.startedAt)
   return commit(withLeases(state, child.family, next), changes, [{ reply, answer: { _tag: "Released" } }])
 }
 
@@ -273,7 +273,7 @@ const reconcile = (state: State, now: Machine.Millis): Step => {
 const lease = (state: State, reply: number, conduit: string, child: Child, now: Machine.Millis): Step => {
   const leases = state.leases[child.family]
   if (leases === undefined) return Machine.stay(state)
-  const leased = Leases.allocate(leases, [conduit, child.node, child.name], now)
+  const leased = Leases.allocate(leases, [conduit, child.node, child.name], now, child.startedAt)
   if (Result.isFailure(leased)) return commit(state, [], [{ reply, answer: refused(leased.failure) }])
   const [address, next, changes] = leased.success
   return commit(withLeases(state, child.family, next), changes, [

@@ -40,6 +40,8 @@ const entry = (network: string, ...path: ReadonlyArray<string>): Entry => ({
   touchedAt: 0
 })
 
+const hasChild = (leases: Leases.Leases): boolean => Leases.entries(leases).some(({ path }) => path.length === 3)
+
 describe("Leases", () => {
   it.each([[defaultV4, workedV4], [operatorV4, workedV4.map((ip) => ip.replace("169.255", "172.16"))], [
     operatorV6,
@@ -112,6 +114,19 @@ describe("Leases", () => {
     const loaded = Leases.load(small, [...kept, ...rejected], 0)
     assert.sameDeepMembers([...loaded.rejected], rejected)
     assert.sameDeepMembers([...Leases.entries(loaded.leases)], kept)
+  })
+
+  it("leaves an address with the youngest process that asked for it, whatever an older one releases late", () => {
+    const path = ["a", "n", "x"] as const
+    const [, old] = Result.getOrThrow(Leases.allocate(start(small, "a"), path, 0, 1_000))
+    const [, taken, changes] = Result.getOrThrow(Leases.allocate(old, path, 0, 2_000))
+    assert.deepStrictEqual(changes, [], "nothing of it is stored")
+    const [, late] = Result.getOrThrow(Leases.allocate(taken, path, 60_000, 1_000))
+    assert.deepStrictEqual(Leases.release(late, path, 1_000), [late, []])
+    assert.isTrue(hasChild(late))
+    assert.isFalse(hasChild(Leases.release(old, path, 1_000)[0]))
+    assert.isFalse(hasChild(Leases.release(late, path, 2_000)[0]))
+    assert.isFalse(hasChild(Leases.release(late, path)[0]), "who does not tell, as the original, is believed")
   })
 
   it("keeps a node in which something was renewed, however old the node itself is", () => {

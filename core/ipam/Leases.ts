@@ -5,7 +5,8 @@
  * 2. A child never holds the first or the last address of its node.
  * 3. The same path gets the same block for as long as its lease lives.
  * 4. Nothing is created by releasing; removing a lease removes everything below it.
- * 5. The cost of a change depends on the number of bits of an address, not on the number of leases.
+ * 5. A release by a process that began before the last one that asked for the address changes nothing.
+ * 6. The cost of a change depends on the number of bits of an address, not on the number of leases.
  *
  * Addresses are those of the original, but for a defect of its successor function (it skips from `.254` to `.1.255`).
  */
@@ -15,7 +16,12 @@ import * as Ip from "../net/Ip.ts"
 import * as Free from "./Free.ts"
 import { bridge, type Change, type Entry, Pool, type Refusal } from "./Model.ts"
 
-export const Held = Schema.Struct({ network: Cidr.Cidr, touchedAt: Schema.Finite })
+export const Held = Schema.Struct({
+  network: Cidr.Cidr,
+  touchedAt: Schema.Finite,
+  /** When the youngest process began that asked for it, if it told. Not stored: it guards moments, not restarts. */
+  startedAt: Schema.optionalKey(Schema.Finite)
+})
 export type Held = typeof Held.Type
 
 export const Node = Schema.Struct({
@@ -89,8 +95,8 @@ export const entries = ({ conduits, pool }: Leases): ReadonlyArray<Entry> => {
     all.push({ family, path: [conduitName], network: conduit.network, touchedAt: conduit.touchedAt })
     for (const [nodeName, node] of HashMap.entries(conduit.nodes)) {
       all.push({ family, path: [conduitName, nodeName], network: node.network, touchedAt: node.touchedAt })
-      for (const [name, child] of HashMap.entries(node.children)) {
-        all.push({ family, path: [conduitName, nodeName, name], ...child })
+      for (const [name, { network, touchedAt }] of HashMap.entries(node.children)) {
+        all.push({ family, path: [conduitName, nodeName, name], network, touchedAt })
       }
     }
   }
@@ -125,11 +131,12 @@ export const setConduits = (leases: Leases, names: ReadonlyArray<string>, now: n
   return [next, changes]
 }
 
-/** Gives the child its address, or renews it. The conduit must be known. */
+/** Gives the child its address, or renews it, for a process that began at `startedAt`. The conduit must be known. */
 export const allocate = (
   leases: Leases,
   [conduitName, nodeName, name]: readonly [conduit: string, node: string, child: string],
-  now: number
+  now: number,
+  startedAt?: number
 ): Result.Result<readonly [address: Ip.Ip, ...Changed], Refusal> => {
   const { nodeLength, prefix } = leases.pool
   const conduit = Option.getOrUndefined(HashMap.get(leases.conduits, conduitName))
@@ -143,9 +150,16 @@ export const allocate = (
   const network = held?.network ?? slot?.network
   if (network === undefined) return exhausted("address", node.network, Ip.bits(leases.pool.family))
   const address = Cidr.ip(network)
-  if (held !== undefined && now - held.touchedAt < renewMs) return Result.succeed([address, leases, []])
+  const isFresh = held !== undefined && now - held.touchedAt < renewMs
+  const isYounger = startedAt !== undefined && startedAt > (held?.startedAt ?? Number.NEGATIVE_INFINITY)
+  if (isFresh && !isYounger) return Result.succeed([address, leases, []])
 
-  const child: Held = { network, touchedAt: now }
+  const youngest = isYounger ? startedAt : held?.startedAt
+  const child: Held = {
+    network,
+    touchedAt: isFresh ? held.touchedAt : now,
+    ...(youngest === undefined ? {} : { startedAt: youngest })
+  }
   const isNodeFresh = known !== undefined && now - known.touchedAt < renewMs
   const nextNode: Node = {
     ...node,
@@ -160,19 +174,21 @@ export const allocate = (
   }
   return Result.succeed([address, { ...leases, conduits: HashMap.set(leases.conduits, conduitName, nextConduit) }, [
     ...(isNodeFresh ? [] : [saved(leases, [conduitName, nodeName], nextNode)]),
-    saved(leases, [conduitName, nodeName, name], child)
+    ...(isFresh ? [] : [saved(leases, [conduitName, nodeName, name], child)])
   ]])
 }
 
-/** Takes the address of a child back; what is not there stays so. */
+/** Takes the address of a child back, for a process that began at `startedAt`; what is not there stays so. */
 export const release = (
   leases: Leases,
-  [conduitName, nodeName, name]: readonly [conduit: string, node: string, child: string]
+  [conduitName, nodeName, name]: readonly [conduit: string, node: string, child: string],
+  startedAt?: number
 ): Changed => {
   const conduit = Option.getOrUndefined(HashMap.get(leases.conduits, conduitName))
   const node = conduit && Option.getOrUndefined(HashMap.get(conduit.nodes, nodeName))
   const held = node && Option.getOrUndefined(HashMap.get(node.children, name))
   if (conduit === undefined || node === undefined || held === undefined) return [leases, []]
+  if (startedAt !== undefined && held.startedAt !== undefined && startedAt < held.startedAt) return [leases, []]
   const nextNode = withoutChild(node, name, held)
   const nextConduit = { ...conduit, nodes: HashMap.set(conduit.nodes, nodeName, nextNode) }
   return [

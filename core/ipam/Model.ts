@@ -33,7 +33,12 @@ export const Child = Schema.Struct({
   conduit: Schema.optionalKey(Schema.String),
   family: Family,
   node: Schema.String,
-  name: Schema.String
+  name: Schema.String,
+  /**
+   * When the process that asks began. Unit: milliseconds since the Unix epoch. A release may arrive long after it was
+   * sent, when the next process of the node already holds the address.
+   */
+  startedAt: Schema.optionalKey(Schema.Finite)
 })
 export type Child = typeof Child.Type
 
@@ -64,6 +69,12 @@ export type Change = typeof Change.Type
 
 /** The name of the child that holds the address of a node's bridge: it never expires by itself (Meridio's proxy). */
 export const bridge = "bridge"
+
+/**
+ * The metadata key of a request under which a process tells when it began, as decimal text. Clients of Meridio send none:
+ * then every release counts.
+ */
+export const startedAtKey = "sluice-started-at"
 
 /** Why there is no address. */
 export const Refusal = Schema.TaggedUnion({

@@ -50,6 +50,7 @@ export const make = (ground: Ground, options: Options): ProxyProgram => {
   const boot: Program["boot"] = (life) => {
     const answers = new Map<number, (answer: typeof Targets.Answer.Type) => void>()
     const sdk = Sdk.make(ground, life, { name, netns, naming: "Service" })
+    const startedAt = life.now()
     let replies = 0
     let stopServing: ((done: () => void) => void) | undefined
 
@@ -137,7 +138,7 @@ export const make = (ground: Ground, options: Options): ProxyProgram => {
             })
           case "AllocateAddresses":
           case "ReleaseAddresses":
-            return allot(ground, life, options, command, send)
+            return allot(ground, life, { ...options, startedAt }, command, send)
           default:
             return connect(sdk, command, send)
         }
@@ -177,7 +178,7 @@ export const make = (ground: Ground, options: Options): ProxyProgram => {
 const allot = (
   { network }: Ground,
   life: Life,
-  { conduit, node, trench }: Options,
+  { conduit, node, startedAt, trench }: Options & { readonly startedAt: number },
   command: Extract<Command, { readonly _tag: "AllocateAddresses" | "ReleaseAddresses" }>,
   send: (event: Event) => void
 ): Actor.Stop => {
@@ -195,7 +196,8 @@ const allot = (
     stop = network.call<IpamModel.Answer>(
       life,
       names.ipam,
-      ({ ipam }, answer) => ipam?.[isAllocate ? "allocate" : "release"]({ ...child, trench, conduit, node }, answer),
+      ({ ipam }, answer) =>
+        ipam?.[isAllocate ? "allocate" : "release"]({ ...child, trench, conduit, node, startedAt }, answer),
       { timeoutMs: requestMs, waitForReady: true },
       (reply) => {
         const answer = reply._tag === "Answered" ? reply.value : undefined

@@ -55,6 +55,16 @@ const regressions: ReadonlyArray<
       { at: 80_052, fault: { _tag: "Crash", process: "nsmgr", downMs: 13_909 } },
       { at: 89_028, fault: { _tag: "Restart", process: "proxy-0", pauseMs: 4_446 } }
     ]
+  },
+  {
+    was: "gave an address away that its next holder had, as the release of the one before came late",
+    profile: "storm",
+    seed: 7_001_313,
+    schedule: [
+      { at: 142_521, fault: { _tag: "Part", a: "proxy-0", b: "nsmgr", forMs: 44_807 } },
+      { at: 167_440, fault: { _tag: "Part", a: "proxy-0", b: "ipam", forMs: 45_580 } },
+      { at: 177_686, fault: { _tag: "Replace", process: "proxy-0", pauseMs: 7_525 } }
+    ]
   }
 ]
 

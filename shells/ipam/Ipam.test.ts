@@ -6,6 +6,7 @@ import { DatabaseSync } from "node:sqlite"
 import { Child, IpamDefinition, IPFamily } from "../../proto/gen/api/ipam/v1/ipam.ts"
 import * as GrpcError from "../grpc/Error.ts"
 import * as Health from "../grpc/Health.ts"
+import * as ProxyIpam from "../proxy/Ipam.ts"
 import { allocate, child, ended, folder, program, release, world } from "./Specimen.ts"
 
 const subnet = (more: Partial<NonNullable<Child["subnet"]>>): Child => {
@@ -87,6 +88,22 @@ describe("sluice ipam", () => {
       yield* release(client, child("", { node: "" }))
       assert.strictEqual(yield* allocate(client, child("y", { node: "" })), "169.255.0.1/24")
       assert.strictEqual(yield* allocate(client, child("x", { node: "next" })), "169.255.1.1/24", "no node was made")
+    }), 60_000)
+
+  it.live("leaves an address with the proxy that has it when that before releases late", () =>
+    Effect.gen(function*() {
+      const { path } = yield* world
+      const { client } = yield* program(path, { IPAM_IP_FAMILY: "ipv4" })
+      const subnet = { trench: "trench-a", conduit: "conduit-a", node: "node-1" }
+      const proxy = (startedAt: number) => ProxyIpam.make(client, { subnet, timeoutMs: 10_000, startedAt })
+      const children = [{ name: "x", family: "v4" }] as const
+      const [before, after] = [proxy(1_000), proxy(2_000)]
+      yield* before.allocate(children)
+      yield* after.allocate(children)
+      yield* before.release(children)
+      assert.strictEqual(yield* allocate(client, child("y")), "169.255.0.2/24")
+      yield* after.release(children)
+      assert.strictEqual(yield* allocate(client, child("z")), "169.255.0.1/24")
     }), 60_000)
 
   it.live("says at once that a conduit is full", () =>

@@ -8,7 +8,7 @@ import * as Server from "../grpc/Server.ts"
 import type { Replies } from "../runtime/Replies.ts"
 
 export const make = (send: (event: Ipam.Event) => void, replies: Replies<Model.Answer>) => {
-  const ask = (tag: "AllocateRequested" | "ReleaseRequested", child: Child) =>
+  const ask = (tag: "AllocateRequested" | "ReleaseRequested", child: Child, { metadata }: Server.Call) =>
     Effect.suspend(() => {
       const family = families[child.subnet?.ipFamily ?? IPFamily.IPV4]
       if (family === undefined) {
@@ -19,7 +19,7 @@ export const make = (send: (event: Ipam.Event) => void, replies: Replies<Model.A
       let reply: number | undefined
       return replies.ask((number) => {
         reply = number
-        send({ _tag: tag, reply: number, child: fromWire(child, family) })
+        send({ _tag: tag, reply: number, child: fromWire(child, family, metadata[Model.startedAtKey]) })
       }).pipe(
         Effect.onInterrupt(() => Effect.sync(() => reply !== undefined && send({ _tag: "RequestAbandoned", reply }))),
         Effect.flatMap((answer) =>
@@ -28,19 +28,19 @@ export const make = (send: (event: Ipam.Event) => void, replies: Replies<Model.A
       )
     })
   return Server.service(IpamDefinition, {
-    allocate: (child) =>
-      Effect.map(ask("AllocateRequested", child), (answer) =>
+    allocate: (child, call) =>
+      Effect.map(ask("AllocateRequested", child, call), (answer) =>
         answer._tag === "Allocated"
           ? { address: answer.address, prefixLength: answer.length }
           : { address: "", prefixLength: 0 }),
-    release: (child) => Effect.as(ask("ReleaseRequested", child), {})
+    release: (child, call) => Effect.as(ask("ReleaseRequested", child, call), {})
   })
 }
 
 const families: { readonly [family: number]: Family | undefined } = { [IPFamily.IPV4]: "v4", [IPFamily.IPV6]: "v6" }
 
 // An empty name counts as missing: nobody can configure a conduit without a name.
-const fromWire = ({ name, subnet }: Child, family: Family): Model.Child => {
+const fromWire = ({ name, subnet }: Child, family: Family, startedAt: string | undefined): Model.Child => {
   const conduit = subnet?.conduit?.name ?? ""
   const trench = subnet?.conduit?.trench?.name ?? ""
   return {
@@ -48,7 +48,8 @@ const fromWire = ({ name, subnet }: Child, family: Family): Model.Child => {
     name,
     node: subnet?.node ?? "",
     ...(conduit === "" ? {} : { conduit }),
-    ...(trench === "" ? {} : { trench })
+    ...(trench === "" ? {} : { trench }),
+    ...(startedAt !== undefined && /^\d{1,15}$/.test(startedAt) ? { startedAt: Number(startedAt) } : {})
   }
 }
 

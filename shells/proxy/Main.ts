@@ -1,5 +1,5 @@
 /** `sluice proxy`: the bridge of one conduit on one node. */
-import { Effect, Layer, Stream } from "effect"
+import { Clock, Effect, Layer, Stream } from "effect"
 import { mkdtempSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
@@ -45,7 +45,11 @@ export const run = (settings: Config.Settings) =>
     const replies = Replies.make<Targets.Answer>()
     const socket = yield* endpointSocket
     const perform = yield* Interpreter.make({
-      ipam: Ipam.make(ipam, { ...settings, node: settings.host }, settings.requestTimeoutMs),
+      ipam: Ipam.make(ipam, {
+        subnet: { ...settings, node: settings.host },
+        timeoutMs: settings.requestTimeoutMs,
+        startedAt: yield* Clock.currentTimeMillis
+      }),
       replies,
       mtu: settings.mtu,
       serve: (handler) =>
