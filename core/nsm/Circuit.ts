@@ -229,13 +229,13 @@ const answered = (
       ? refuse(state, ask, left, failure, around)
       : leaveNew(state, { target, answer: agreed }, { reply: ask.reply, failure }, around)
   }
+  // What a refresh does not change stays the same value, so that nobody works it out again.
+  const wanted = previous !== undefined && Same.equals(previous, cross.success) ? previous : cross.success
   return [
-    { ...state, work: { _tag: "Plumbing", call, ask, target, answer: agreed, cross: cross.success, left } },
+    { ...state, work: { _tag: "Plumbing", call, ask, target, answer: agreed, cross: wanted, left } },
     [
-      ...(state.standing === undefined || Same.equals(state.standing.cross, cross.success)
-        ? []
-        : [save(state.standing, cross.success)]),
-      { _tag: "Plumb", call, cross: cross.success, ...(previous === undefined ? {} : { previous }) }
+      ...(state.standing === undefined || wanted === previous ? [] : [save(state.standing, wanted)]),
+      { _tag: "Plumb", call, cross: wanted, ...(previous === undefined ? {} : { previous }) }
     ]
   ]
 }

@@ -13,12 +13,11 @@
  *
  * Source: sdk, `chains/endpoint`, `common/{begin,timeout,monitor,mechanisms}`.
  */
-import { Result as R, Schema } from "effect"
+import { HashMap, Option, Result as R, Schema } from "effect"
 import * as Machine from "../Machine.ts"
 import * as Model from "./Model.ts"
 import * as Naming from "./Naming.ts"
 import * as Path from "./Path.ts"
-import * as Table from "./Table.ts"
 
 export const Settings = Schema.Struct({
   name: Schema.String,
@@ -45,7 +44,11 @@ export const State = Schema.Struct({
   settings: Settings,
   nextCall: Machine.Call,
   /** By the endpoint's id of the connection. */
-  guests: Schema.Record(Schema.String, Guest)
+  guests: Schema.HashMap(Schema.String, Guest),
+  /** Which guest waits for the outcome of a call. */
+  waiting: Schema.HashMap(Machine.Call, Schema.String),
+  /** No connection expires earlier. Exact after `Woken`; too early after the next one has been refreshed. */
+  nextExpiry: Schema.optionalKey(Machine.Millis)
 })
 export type State = typeof State.Type
 
@@ -81,7 +84,10 @@ export type Command = typeof Command.Type
 
 type Step = Machine.Step<State, Command>
 
-const init = (settings: Settings): Step => [{ settings, nextCall: 0, guests: {} }, []]
+const init = (settings: Settings): Step => [
+  { settings, nextCall: 0, guests: HashMap.empty(), waiting: HashMap.empty() },
+  []
+]
 
 const step = (state: State, event: Event | Machine.Woken, now: Machine.Millis): Step => {
   switch (event._tag) {
@@ -100,8 +106,7 @@ const step = (state: State, event: Event | Machine.Woken, now: Machine.Millis): 
   }
 }
 
-const wake = ({ guests }: State): Machine.Millis | undefined =>
-  Machine.earliest(...Object.values(guests).map(({ standing, work }) => work ? undefined : standing?.expiresAt))
+const wake = ({ nextExpiry }: State): Machine.Millis | undefined => nextExpiry
 
 const requested = (
   state: State,
@@ -114,7 +119,7 @@ const requested = (
   if (!Model.isKernel(wanted)) {
     return fail(state, reply, "Invalid", "unsupported mechanism: this endpoint offers LOCAL/KERNEL")
   }
-  const standing = Table.get(state.guests, id)?.standing?.connection
+  const standing = standingOf(state, id)
   const name = (standing === undefined ? undefined : Model.interfaceName(standing))
     ?? wanted.parameters["name"] ?? Naming.byService(connection.networkService, random)
   const parameters = { ...wanted.parameters, inodeURL: state.settings.netns, name }
@@ -132,24 +137,20 @@ const requested = (
 const closeRequested = (state: State, reply: number, connection: Model.Connection): Step => {
   const entered = Path.enter({ name: state.settings.name, freshId: "" }, connection)
   const id = R.isSuccess(entered) ? entered.success.id : ""
-  return Table.get(state.guests, id) === undefined
+  return !HashMap.has(state.guests, id)
     ? [state, [{ _tag: "Reply", reply, result: { _tag: "Closed" } }]]
     : accept(state, id, { _tag: "End", reply })
 }
 
 const accept = (state: State, id: string, pending: Ask | End): Step => {
-  const guest = Table.get(state.guests, id) ?? { queue: [] }
+  const guest = guestOf(state, id) ?? { queue: [] }
   return proceed(state, id, { ...guest, queue: [...guest.queue, pending] }, [])
 }
 
-/** Starts what waits first, if nothing is going on; forgets a guest of whom nothing is left. */
+/** Starts what waits first, if nothing is going on. */
 const proceed = (state: State, id: string, guest: Guest, before: ReadonlyArray<Command>): Step => {
   const [pending, ...queue] = guest.queue
-  if (guest.work !== undefined) return [{ ...state, guests: Table.set(state.guests, id, guest) }, before]
-  if (pending === undefined) {
-    const guests = guest.standing === undefined ? Table.remove(state.guests, id) : Table.set(state.guests, id, guest)
-    return [{ ...state, guests }, before]
-  }
+  if (guest.work !== undefined || pending === undefined) return [put(state, id, guest), before]
   const call = state.nextCall
   const connection = pending._tag === "Ask" ? pending.connection : guest.standing?.connection
   if (connection === undefined) {
@@ -157,10 +158,34 @@ const proceed = (state: State, id: string, guest: Guest, before: ReadonlyArray<C
     return proceed(state, id, { ...guest, queue }, [...before, ...answers])
   }
   return [
-    { ...state, nextCall: call + 1, guests: Table.set(state.guests, id, { ...guest, queue, work: { call, pending } }) },
+    put({ ...state, nextCall: call + 1 }, id, { ...guest, queue, work: { call, pending } }),
     [...before, { _tag: pending._tag === "Ask" ? "HandleRequest" : "HandleClose", call, connection }]
   ]
 }
+
+/** Keeps the guest, or forgets one of whom nothing is left. */
+const put = (state: State, id: string, guest: Guest): State => {
+  const before = guestOf(state, id)?.work?.call
+  const { standing, work } = guest
+  const isGone = standing === undefined && work === undefined && guest.queue.length === 0
+  const guests = isGone ? HashMap.remove(state.guests, id) : HashMap.set(state.guests, id, guest)
+  const left = before === undefined || before === work?.call ? state.waiting : HashMap.remove(state.waiting, before)
+  const waiting = work === undefined || before === work.call ? left : HashMap.set(left, work.call, id)
+  const nextExpiry = HashMap.isEmpty(guests) ? undefined : Machine.earliest(state.nextExpiry, expiryOf(guest))
+  return withExpiry({ ...state, guests, waiting }, nextExpiry)
+}
+
+const withExpiry = (
+  { guests, nextCall, settings, waiting }: State,
+  nextExpiry: Machine.Millis | undefined
+): State =>
+  nextExpiry === undefined
+    ? { settings, nextCall, guests, waiting }
+    : { settings, nextCall, guests, waiting, nextExpiry }
+
+/** While a call to the handler goes on its outcome decides. */
+const expiryOf = ({ standing, work }: Guest): Machine.Millis | undefined =>
+  work === undefined ? standing?.expiresAt : undefined
 
 const handled = (state: State, call: number, answer: Model.Connection, now: Machine.Millis): Step => {
   const found = find(state, call)
@@ -194,19 +219,23 @@ const closed = (state: State, call: number): Step => {
   return proceed(state, found.id, guest, closedReply(found.pending))
 }
 
-const woken = (state: State, now: Machine.Millis): Step =>
-  Object.entries(state.guests)
-    .filter(([, { standing, work }]) => work === undefined && standing !== undefined && standing.expiresAt <= now)
+const woken = (state: State, now: Machine.Millis): Step => {
+  if (state.nextExpiry === undefined || state.nextExpiry > now) return Machine.stay(state)
+  const [next, commands] = HashMap.toEntries(state.guests)
+    .filter(([, guest]) => (expiryOf(guest) ?? Number.POSITIVE_INFINITY) <= now)
     .reduce<Step>(([before, commands], [id]) => {
       const [after, more] = accept(before, id, { _tag: "End" })
       return [after, [...commands, ...more]]
     }, Machine.stay(state))
+  return [withExpiry(next, Machine.earliest(...HashMap.toValues(next.guests).map(expiryOf))), commands]
+}
+
+const guestOf = ({ guests }: State, id: string): Guest | undefined => Option.getOrUndefined(HashMap.get(guests, id))
 
 const find = (state: State, call: number) => {
-  for (const [id, { work, ...guest }] of Object.entries(state.guests)) {
-    if (work?.call === call) return { id, guest, pending: work.pending }
-  }
-  return undefined
+  const id = waitingFor(state, call)
+  const { work, ...guest } = (id === undefined ? undefined : guestOf(state, id)) ?? { queue: [] }
+  return id === undefined || work === undefined ? undefined : { id, guest, pending: work.pending }
 }
 
 const closedReply = ({ reply }: End): ReadonlyArray<Command> =>
@@ -230,8 +259,16 @@ export const machine = Machine.make<Settings, State, Event, Command>({
 
 /** The connections that stand, with their ids, in the endpoint's view. */
 export const standing = function*({ guests }: State): Generator<readonly [id: string, connection: Model.Connection]> {
-  for (const [id, { standing }] of Object.entries(guests)) if (standing !== undefined) yield [id, standing.connection]
+  for (const [id, { standing }] of guests) if (standing !== undefined) yield [id, standing.connection]
 }
+
+/** The connection with the id, if it stands. */
+export const standingOf = (state: State, id: string): Model.Connection | undefined =>
+  guestOf(state, id)?.standing?.connection
+
+/** The id of the connection that waits for the outcome of a call; by that alone what stands can change. */
+export const waitingFor = ({ waiting }: State, call: number): string | undefined =>
+  Option.getOrUndefined(HashMap.get(waiting, call))
 
 /** The connections that stand, by id. */
 export const connections = (state: State): { readonly [id: string]: Model.Connection } =>

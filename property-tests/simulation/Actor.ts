@@ -1,5 +1,6 @@
 /** Gives a machine life in a simulated process, as `shells/runtime/Runner.ts` does in a real one. */
 import type * as Machine from "../../core/Machine.ts"
+import * as Memo from "../../core/Memo.ts"
 import type { Life, World } from "./World.ts"
 
 /** What ends a command that is under way; a command without one is over at once. */
@@ -26,6 +27,9 @@ export type Observe = (
   state: unknown,
   commands: ReadonlyArray<Machine.Tagged>
 ) => void
+
+/** An answer ends its command, a message of a watch does not. */
+const isAnswer = Memo.text((tag) => /(Succeeded|Failed|Finished|Lost|Closed|Refused|Answered)$/.test(tag))
 
 /** A machine that wakes more often than that in a second wakes in vain. */
 const wakeLimit = 400
@@ -86,7 +90,7 @@ export const start = <Input, State, Event extends Machine.Tagged, Command extend
     isBusy = true
     for (let event = inbox.shift(); event !== undefined && life.isAlive(); event = inbox.shift()) {
       if (event._tag === "Woken") countWake()
-      if ("call" in event && typeof event.call === "number") settle(event.call, event._tag)
+      if ("call" in event && typeof event.call === "number" && isAnswer(event._tag)) running.delete(event.call)
       const [next, commands] = machine.step(state, event, life.now())
       world.countStep()
       const before = state
@@ -110,11 +114,6 @@ export const start = <Input, State, Event extends Machine.Tagged, Command extend
     if (wakes > wakeLimit) {
       world.violate("no-busy-wake", `${machine.name} of ${life.name} woke ${wakes} times in a second`)
     }
-  }
-
-  /** An answer ends its command, a message of a watch does not. */
-  const settle = (call: number, tag: string): void => {
-    if (/(Succeeded|Failed|Finished|Lost|Closed|Refused|Answered)$/.test(tag)) running.delete(call)
   }
 
   const [first, commands] = machine.init(input, life.now())

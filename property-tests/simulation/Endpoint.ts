@@ -83,8 +83,8 @@ export const serve = (ground: Ground, life: Life, options: Options, handler: Han
       },
       monitor: monitors(host, {
         all: (state) => Object.entries(Host.connections(state)),
-        one: ({ guests }, id) => guests[id]?.standing?.connection,
-        touched: (_, before, { guests }) => before.guests === guests ? [] : undefined
+        one: Host.standingOf,
+        touched: (event, before) => "call" in event ? [Host.waitingFor(before, event.call) ?? ""] : []
       })
     }
   }
@@ -118,7 +118,7 @@ export interface View<State, Event> {
   readonly all: (state: State) => ReadonlyArray<readonly [key: string, connection: Model.Connection]>
   readonly one: (state: State, key: string) => Model.Connection | undefined
   /** The keys of those that the event can have changed; undefined for any. */
-  readonly touched: (event: Event | Machine.Woken, before: State, after: State) => ReadonlyArray<string> | undefined
+  readonly touched: (event: Event | Machine.Woken, before: State) => ReadonlyArray<string> | undefined
 }
 
 /**
@@ -134,7 +134,7 @@ export const monitors = <State, Event>(
   const known = new Map(all(actor.current()))
   actor.follow((state, event, before) => {
     const [old, fresh]: [Array<Model.Connection>, Array<Model.Connection>] = [[], []]
-    const keys = touched(event, before, state) ?? new Set([...known.keys(), ...all(state).map(([key]) => key)])
+    const keys = touched(event, before) ?? new Set([...known.keys(), ...all(state).map(([key]) => key)])
     for (const key of keys) {
       const [was, is] = [known.get(key), one(state, key)]
       if (was === is) continue

@@ -2,6 +2,7 @@
 import type * as Config from "../../core/config/Model.ts"
 import type * as Target from "../../core/config/Target.ts"
 import { LoadBalancer, type Model, Routes } from "../../core/loadbalancer/index.ts"
+import * as Memo from "../../core/Memo.ts"
 import { Configuration } from "../../core/nsp/index.ts"
 import * as Same from "../../core/Same.ts"
 import * as Actor from "./Actor.ts"
@@ -58,7 +59,7 @@ export const make = (ground: Ground, options: Options): LoadBalancerProgram => {
         case "ReadKernel":
           return life.later(
             1,
-            () => send({ _tag: "ReadSucceeded", call, snapshot: Routes.relevant(kernels.get(netns)) })
+            () => send({ _tag: "ReadSucceeded", call, snapshot: relevant(kernels.get(netns)) })
           )
         case "ApplyOperations":
           return life.later(1, () => {
@@ -116,6 +117,9 @@ export const make = (ground: Ground, options: Options): LoadBalancerProgram => {
     state: () => world.isAlive(name) ? actor?.current() : undefined
   }
 }
+
+/** A kernel that did not change is read as the same value. */
+const relevant = Memo.each(Routes.relevant)
 
 const availability = (
   actor: Actor.Actor<LoadBalancer.State, Event>,

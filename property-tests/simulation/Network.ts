@@ -42,13 +42,14 @@ export type Network = ReturnType<typeof make>
 export const make = (world: World, latency: () => readonly [low: number, high: number]) => {
   const exchanges = new Set<Exchange>()
   const waiting = new Map<string, Array<() => void>>()
-  const arrivals = new Map<string, number>()
+  /** The last arrival of each way, by where it begins and where it ends. */
+  const arrivals = new Map<string, Map<string, number>>()
   const partitions = new Map<string, number>()
   let held: Array<{ readonly pair: string; readonly run: () => void }> = []
   const listeners: Array<() => void> = []
   let epoch = 0
 
-  const isApart = (a: string, b: string): boolean => partitions.has(pairOf(a, b))
+  const isApart = (a: string, b: string): boolean => partitions.size > 0 && partitions.has(pairOf(a, b))
   const delay = (): number => world.drawMessage(...latency())
 
   /** In order between two processes. */
@@ -59,9 +60,9 @@ export const make = (world: World, latency: () => readonly [low: number, high: n
     subject: Message["subject"],
     run: () => void
   ): void => {
-    const way = `${from} ${to}`
-    const at = Math.max(world.elapsed() + delay(), arrivals.get(way) ?? 0)
-    arrivals.set(way, at)
+    const ways = arrivals.get(from) ?? new Map<string, number>()
+    const at = Math.max(world.elapsed() + delay(), ways.get(to) ?? 0)
+    arrivals.set(from, ways.set(to, at))
     const plan = (arrive: () => void): void =>
       world.later(at - world.elapsed(), () => {
         if (isApart(from, to)) held.push({ pair: pairOf(from, to), run: arrive })

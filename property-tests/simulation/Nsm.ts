@@ -1,6 +1,8 @@
 /** The manager of NSM in a simulated world, as `shells/nsm`: circuits, registry, and the forwarder on modelled kernels. */
 import { HashMap, Option } from "effect"
 import type * as Machine from "../../core/Machine.ts"
+import * as Memo from "../../core/Memo.ts"
+import type { Kernel } from "../../core/net/index.ts"
 import * as CircuitState from "../../core/nsm/CircuitState.ts"
 import * as Cross from "../../core/nsm/Cross.ts"
 import { Forward, Manager, Model, Registry } from "../../core/nsm/index.ts"
@@ -47,7 +49,7 @@ export const program = (ground: Ground): Program => {
     if (adopts && !Forward.stands(cross, seen)) return { reason: "NotFound", message: "the links are gone" }
     const conflict = Forward.conflict(cross, seen)
     if (conflict !== undefined) return { reason: "Conflict", message: conflict }
-    carryOut(Forward.plan.plan({ cross, ...(previous === undefined ? {} : { previous }) }, seen))
+    carryOut(planned({ cross, previous, netns: Object.keys(seen), snapshots: Object.values(seen) }))
     return undefined
   }
 
@@ -182,6 +184,21 @@ export const program = (ground: Ground): Program => {
     }
   }
 }
+
+/** The same cross connect in kernels that did not change takes the same operations: after the first time none. */
+const planned = Memo.last(
+  ({ cross }: {
+    readonly cross: Cross.Cross
+    readonly previous: Cross.Cross | undefined
+    readonly netns: ReadonlyArray<string>
+    readonly snapshots: ReadonlyArray<Kernel.Snapshot>
+  }) => cross,
+  ({ cross, netns, previous, snapshots }) =>
+    Forward.plan.plan(
+      { cross, ...(previous === undefined ? {} : { previous }) },
+      Object.fromEntries(snapshots.map((snapshot, i) => [netns[i] ?? "", snapshot]))
+    )
+)
 
 const standing = (state: Manager.State): ReadonlyArray<readonly [clientId: string, connection: Model.Connection]> =>
   [...HashMap.keys(state.circuits)].flatMap((clientId) => {

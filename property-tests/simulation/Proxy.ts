@@ -60,9 +60,10 @@ export const make = (ground: Ground, options: Options): ProxyProgram => {
         const link = Nsm.interfaceName(connection)
         answers.set(reply, (answer) => {
           const { context } = connection
-          done(
-            answer._tag === "Accepted" ? { ...connection, context: { ...context, mtu, ip: answer.ip } } : undefined
-          )
+          if (answer._tag === "Refused") return done(undefined)
+          // A refresh that changes nothing carries the same value on.
+          const isSame = context.mtu === mtu && context.ip === answer.ip
+          done(isSame ? connection : { ...connection, context: { ...context, mtu, ip: answer.ip } })
         })
         actor?.send({
           _tag: "RequestReceived",

@@ -327,8 +327,13 @@ export const make = (ground: Ground, life: Life, options: Options) => {
 }
 
 /** Letters and digits, as a random interface name holds them. */
-export const randomText = (life: Life): string =>
-  Array.from({ length: 14 }, () => life.draw(0, 35).toString(36)).join("")
+export const randomText = (life: Life): string => {
+  let text = ""
+  while (text.length < 14) text += signs[life.draw(0, 35)] ?? ""
+  return text
+}
+
+const signs = "0123456789abcdefghijklmnopqrstuvwxyz"
 
 const broken = ({ reason }: { readonly reason: Model.Reason }): Model.Failure => ({ reason, message: "" })
 
