@@ -13,19 +13,9 @@ import {
   vip,
   vlan
 } from "../../property-tests/fixtures/Manifests.ts"
+import { problems, wrong } from "../../property-tests/fixtures/Problems.ts"
 import * as Manifest from "./Manifest.ts"
 import * as Problem from "./Problem.ts"
-
-const problems = (...documents: ReadonlyArray<unknown>): ReadonlyArray<string> => {
-  const manifest = Manifest.read(documents)
-  return Result.isFailure(manifest) ? manifest.failure.map(Problem.format) : []
-}
-
-/** What is wrong when some objects are replaced (by kind and name) or added. */
-const wrong = (...changed: ReadonlyArray<ReturnType<typeof object>>): ReadonlyArray<string> => {
-  const replaced = new Set(changed.map(({ kind, metadata }) => `${kind} ${metadata.name}`))
-  return problems(...everything.filter(({ kind, metadata }) => !replaced.has(`${kind} ${metadata.name}`)), ...changed)
-}
 
 const isOne = (found: ReadonlyArray<string>, start: string, part: string): void => {
   assert.strictEqual(found.length, 1, found.join("\n"))

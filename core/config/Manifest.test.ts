@@ -11,22 +11,11 @@ import {
   stream,
   trench
 } from "../../property-tests/fixtures/Manifests.ts"
+import { wrong } from "../../property-tests/fixtures/Problems.ts"
 import * as Cidr from "../net/Cidr.ts"
 import * as Ip from "../net/Ip.ts"
 import { Deployment } from "./Deployment.ts"
 import * as Manifest from "./Manifest.ts"
-import * as Problem from "./Problem.ts"
-
-const problems = (...documents: ReadonlyArray<unknown>): ReadonlyArray<string> => {
-  const manifest = Manifest.read(documents)
-  return Result.isFailure(manifest) ? manifest.failure.map(Problem.format) : []
-}
-
-/** What is wrong when some objects are replaced (by kind and name) or added. */
-const wrong = (...changed: ReadonlyArray<ReturnType<typeof object>>): ReadonlyArray<string> => {
-  const replaced = new Set(changed.map(({ kind, metadata }) => `${kind} ${metadata.name}`))
-  return problems(...everything.filter(({ kind, metadata }) => !replaced.has(`${kind} ${metadata.name}`)), ...changed)
-}
 
 describe("Manifest", () => {
   it("resolves references, fills in defaults and decodes texts", () => {

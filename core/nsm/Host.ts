@@ -13,8 +13,9 @@
  *
  * Source: sdk, `chains/endpoint`, `common/{begin,timeout,monitor,mechanisms}`.
  */
-import { HashMap, Option, Result as R, Schema } from "effect"
+import { HashMap, Option, Result, Schema } from "effect"
 import * as Machine from "../Machine.ts"
+import * as CircuitState from "./CircuitState.ts"
 import * as Model from "./Model.ts"
 import * as Naming from "./Naming.ts"
 import * as Path from "./Path.ts"
@@ -68,17 +69,10 @@ export const Event = Schema.TaggedUnion({
 })
 export type Event = typeof Event.Type
 
-export const Result = Schema.TaggedUnion({
-  Succeeded: { connection: Model.Connection },
-  Closed: {},
-  Failed: Model.Failure.fields
-})
-export type Result = typeof Result.Type
-
 export const Command = Schema.TaggedUnion({
   HandleRequest: { call: Machine.Call, connection: Model.Connection },
   HandleClose: { call: Machine.Call, connection: Model.Connection },
-  Reply: { reply: Schema.Natural, result: Result }
+  Reply: { reply: Schema.Natural, result: CircuitState.Result }
 })
 export type Command = typeof Command.Type
 
@@ -113,7 +107,7 @@ const requested = (
   { connection, freshId, preferences, random, reply }: Extract<Event, { _tag: "RequestRequested" }>
 ): Step => {
   const entered = Path.enter({ name: state.settings.name, freshId }, connection)
-  if (R.isFailure(entered)) return fail(state, reply, "Invalid", entered.failure)
+  if (Result.isFailure(entered)) return fail(state, reply, "Invalid", entered.failure)
   const { id } = entered.success
   const wanted = connection.mechanism ?? preferences.find(Model.isKernel)
   if (!Model.isKernel(wanted)) {
@@ -136,7 +130,7 @@ const requested = (
 
 const closeRequested = (state: State, reply: number, connection: Model.Connection): Step => {
   const entered = Path.enter({ name: state.settings.name, freshId: "" }, connection)
-  const id = R.isSuccess(entered) ? entered.success.id : ""
+  const id = Result.isSuccess(entered) ? entered.success.id : ""
   return !HashMap.has(state.guests, id)
     ? [state, [{ _tag: "Reply", reply, result: { _tag: "Closed" } }]]
     : accept(state, id, { _tag: "End", reply })

@@ -2,41 +2,20 @@ import { assert } from "@effect/vitest"
 import { Arbitrary, Schema } from "effect"
 import { machineLaws } from "../../property-tests/laws/MachineLaws.ts"
 import { transcript } from "../../property-tests/laws/Transcript.ts"
-import type * as Target from "../config/Target.ts"
+import {
+  at,
+  available,
+  elsewhere,
+  entry,
+  ips,
+  other,
+  settings,
+  undefinedStream
+} from "../../property-tests/tapa/Fixtures.ts"
 import * as Cidr from "../net/Cidr.ts"
 import * as Nsm from "../nsm/Model.ts"
 import * as Ambassador from "./Ambassador.ts"
 import * as Stream from "./Stream.ts"
-
-const at = { trench: "t", conduit: "c", stream: "s" }
-const settings = {
-  name: "target",
-  node: "n",
-  namespace: "ns",
-  timeoutMs: 15_000,
-  tokenLifetimeMs: 600_000,
-  entryTimeoutMs: 30_000
-}
-const ips = [Cidr.unsafe("172.16.0.2/24"), Cidr.unsafe("fd00::2/64")]
-const elsewhere = [Cidr.unsafe("172.16.0.9/24")]
-const available = (maxTargets: number, addresses: ReadonlyArray<Cidr.Cidr>): Stream.Situation => ({
-  _tag: "Available",
-  maxTargets,
-  ips: addresses
-})
-const undefinedStream: Stream.Situation = { _tag: "Undefined" }
-const entry = (
-  identifier: number,
-  addresses: ReadonlyArray<string>,
-  status: Target.Status = "enabled"
-): Target.Target => ({
-  kind: "default",
-  stream: at,
-  ips: addresses,
-  context: { identifier: String(identifier) },
-  status
-})
-const other = (identifier: number): Target.Target => entry(identifier, [`172.16.0.${100 + identifier}/24`])
 
 const Few = Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 4 }))
 const anyTarget = Arbitrary.map(

@@ -9,16 +9,8 @@ import * as Cidr from "../../core/net/Cidr.ts"
 import { Registry } from "../../core/nsp/index.ts"
 import * as Seed from "../../core/Seed.ts"
 import { Stream } from "../../core/tapa/index.ts"
+import { at, settings } from "./Fixtures.ts"
 
-const at = { trench: "t", conduit: "c", stream: "s" }
-const settings = {
-  name: "target",
-  node: "n",
-  namespace: "ns",
-  timeoutMs: 15_000,
-  tokenLifetimeMs: 600_000,
-  entryTimeoutMs: 30_000
-}
 const filter: Registry.Filter = { kind: "default", status: "any", stream: at }
 
 interface Options {

@@ -5,22 +5,11 @@ import { Cidr, Ip, type Kernel } from "../../core/net/index.ts"
 import * as Inside from "./Inside.ts"
 import * as Namespace from "./Namespace.ts"
 import * as Netlink from "./Netlink.ts"
+import { rule, sh, world } from "./Specimen.ts"
 import * as Sysctl from "./Sysctl.ts"
 
 const cidr = Cidr.unsafe
 const ip = Ip.unsafe
-
-let counter = 0
-
-/** A namespace of its own and the service for it. */
-const world = Effect.gen(function*() {
-  const path = yield* Namespace.scoped(`sl-nl-${process.pid}-${counter++}`)
-  const netlink = yield* Netlink.make(path)
-  return { path, ...netlink }
-})
-
-const sh = (path: string, command: string): string =>
-  execFileSync("nsenter", [`--net=${path}`, "sh", "-ec", command], { encoding: "utf8", stdio: "pipe" })
 
 const bridge = (name: string, ...cidrs: ReadonlyArray<string>): ReadonlyArray<Kernel.Operation> => [
   { _tag: "AddBridge", name, mac: "02:00:00:00:00:01" },
@@ -46,15 +35,6 @@ const route = (
     ...more
   }
 }
-
-const rule = (from: string | undefined, more: Partial<Kernel.Rule> = {}): Kernel.Rule => ({
-  family: from?.includes(":") ? "v6" : "v4",
-  priority: 100,
-  table: 1,
-  ...from !== undefined && { from: cidr(from) },
-  foreign: false,
-  ...more
-})
 
 const link = (snapshot: Kernel.Snapshot, name: string) => snapshot.links.find((link) => link.name === name)
 
@@ -322,7 +302,7 @@ describe("Netlink", () => {
 
   it.live("is a layer for a namespace, or for the own one", () =>
     Effect.gen(function*() {
-      const path = yield* Namespace.scoped(`sl-nl-${process.pid}-${counter++}`)
+      const path = yield* Namespace.scoped(`sl-nlp-${process.pid}`)
       const names = Effect.flatMap(Netlink.Netlink, (netlink) => netlink.snapshot).pipe(
         Effect.map((snapshot) => snapshot.links.map((link) => link.name))
       )

@@ -1,32 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
-import { execFileSync } from "node:child_process"
-import { Cidr, type Kernel } from "../../core/net/index.ts"
-import * as Namespace from "./Namespace.ts"
-import * as Netlink from "./Netlink.ts"
-
-const cidr = Cidr.unsafe
-
-let counter = 0
-
-/** A namespace of its own and the service for it. */
-const world = Effect.gen(function*() {
-  const path = yield* Namespace.scoped(`sl-nlr-${process.pid}-${counter++}`)
-  const netlink = yield* Netlink.make(path)
-  return { path, ...netlink }
-})
-
-const sh = (path: string, command: string): string =>
-  execFileSync("nsenter", [`--net=${path}`, "sh", "-ec", command], { encoding: "utf8", stdio: "pipe" })
-
-const rule = (from: string | undefined, more: Partial<Kernel.Rule> = {}): Kernel.Rule => ({
-  family: from?.includes(":") ? "v6" : "v4",
-  priority: 100,
-  table: 1,
-  ...from !== undefined && { from: cidr(from) },
-  foreign: false,
-  ...more
-})
+import { rule, sh, world } from "./Specimen.ts"
 
 describe("Rules of the kernel", () => {
   it.live("writes and reads rules about protocols and ports as ip(8) does", () =>

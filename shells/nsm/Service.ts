@@ -58,7 +58,7 @@ export const make = ({ guard, monitors, registry, running, waiting }: Parts) =>
               })
             )
           ),
-          Effect.flatMap(connectionOf),
+          Effect.flatMap(Peer.toAnswer),
           Effect.map(Wire.connectionTo)
         ),
       close: (connection, call) =>
@@ -172,17 +172,6 @@ export const find = <A>(
       (before, after) => [after, Registry.changes(before, after, fits)] as const
     )
   )
-
-const connectionOf = (result: CircuitState.Result): Effect.Effect<Model.Connection, GrpcError.GrpcError> => {
-  switch (result._tag) {
-    case "Succeeded":
-      return Effect.succeed(result.connection)
-    case "Closed":
-      return Effect.fail(Peer.toGrpc({ reason: "Conflict", message: "the connection was closed" }))
-    case "Failed":
-      return Effect.fail(Peer.toGrpc(result))
-  }
-}
 
 const closed = (result: CircuitState.Result): Effect.Effect<void, GrpcError.GrpcError> =>
   result._tag === "Failed" ? Effect.fail(Peer.toGrpc(result)) : Effect.void

@@ -4,6 +4,7 @@
  */
 import { Context, Effect, Layer, type Scope, Stream } from "effect"
 import { randomUUID } from "node:crypto"
+import type * as CircuitState from "../../core/nsm/CircuitState.ts"
 import * as Host from "../../core/nsm/Host.ts"
 import type * as Model from "../../core/nsm/Model.ts"
 import * as Registration from "../../core/nsm/Registration.ts"
@@ -11,7 +12,6 @@ import { MonitorConnectionDefinition } from "../../proto/gen/connection.ts"
 import { NetworkServiceDefinition } from "../../proto/gen/networkservice.ts"
 import * as FdRelay from "../fdpass/FdRelay.ts"
 import type * as Grpc from "../grpc/Client.ts"
-import type * as GrpcError from "../grpc/Error.ts"
 import * as Health from "../grpc/Health.ts"
 import * as Server from "../grpc/Server.ts"
 import * as Guard from "../nsm/Guard.ts"
@@ -76,7 +76,7 @@ export const serve = <R>(
   Effect.gen(function*() {
     const netns = yield* Channel.netns(options.namespace)
     const { maxTokenLifetimeMs, name, requestTimeoutMs } = options
-    const waiting = Replies.make<Host.Result>()
+    const waiting = Replies.make<CircuitState.Result>()
     const host = yield* Runner.start(Host.machine, {
       input: { name, netns, requestTimeoutMs, maxTokenLifetimeMs },
       perform: attend(handler, waiting)
@@ -114,7 +114,7 @@ const listenAddress = ({ namespace, socket }: Options) =>
 
 const services = (
   host: Runner.Running<Host.State, Host.Event>,
-  waiting: Replies.Replies<Host.Result>,
+  waiting: Replies.Replies<CircuitState.Result>,
   guard: Guard.Guard,
   monitors: Monitors.Monitors
 ) =>
@@ -134,7 +134,7 @@ const services = (
               })
             )
           ),
-          Effect.flatMap(connectionOf),
+          Effect.flatMap(Peer.toAnswer),
           Effect.map(Wire.connectionTo)
         ),
       close: (connection, call) =>
@@ -151,7 +151,7 @@ const services = (
   ] as const
 
 const attend =
-  <R>(handler: Handler<R>, waiting: Replies.Replies<Host.Result>) =>
+  <R>(handler: Handler<R>, waiting: Replies.Replies<CircuitState.Result>) =>
   (command: Host.Command, send: (event: Host.Event) => void): Effect.Effect<void, never, R> => {
     switch (command._tag) {
       case "HandleRequest":
@@ -167,17 +167,6 @@ const attend =
         return waiting.answer(command.reply, command.result)
     }
   }
-
-const connectionOf = (result: Host.Result): Effect.Effect<Model.Connection, GrpcError.GrpcError> => {
-  switch (result._tag) {
-    case "Succeeded":
-      return Effect.succeed(result.connection)
-    case "Closed":
-      return Effect.fail(Peer.toGrpc({ reason: "Conflict", message: "the connection was closed" }))
-    case "Failed":
-      return Effect.fail(Peer.toGrpc(result))
-  }
-}
 
 /** Keeps the endpoint registered; the end of the scope waits a moment for the manager to forget it. */
 const register = (options: Options) =>

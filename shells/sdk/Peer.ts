@@ -1,5 +1,6 @@
 /** The calls of Network Service Mesh on a gRPC channel, in the words of `core/nsm`, failing with `NsmError`. */
 import { Effect, Stream } from "effect"
+import type * as CircuitState from "../../core/nsm/CircuitState.ts"
 import type * as Model from "../../core/nsm/Model.ts"
 import * as RegistryPath from "../../core/nsm/RegistryPath.ts"
 import { MonitorConnectionDefinition } from "../../proto/gen/connection.ts"
@@ -139,6 +140,18 @@ export const fromGrpc = (error: GrpcError.GrpcError): NsmError => {
 /** The status that tells a failure to a caller. */
 export const toGrpc = ({ message, reason }: Model.Failure): GrpcError.GrpcError =>
   GrpcError.error(codes[reason], message)
+
+/** The answer to a request: the connection, or why there is none. */
+export const toAnswer = (result: CircuitState.Result): Effect.Effect<Model.Connection, GrpcError.GrpcError> => {
+  switch (result._tag) {
+    case "Succeeded":
+      return Effect.succeed(result.connection)
+    case "Closed":
+      return Effect.fail(toGrpc({ reason: "Conflict", message: "the connection was closed" }))
+    case "Failed":
+      return Effect.fail(toGrpc(result))
+  }
+}
 
 const codes = {
   Unavailable: "Unavailable",

@@ -1,10 +1,9 @@
 import { assert, it } from "@effect/vitest"
 import { Effect, Exit, Logger, Result, Scope, Stream, SubscriptionRef } from "effect"
 import { execFileSync } from "node:child_process"
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs"
+import { mkdtempSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
-import { stringify } from "yaml"
 import { Cidr } from "../../core/net/index.ts"
 import * as Manifests from "../../property-tests/fixtures/Manifests.ts"
 import * as Tap from "../../proto/gen/api/ambassador/v1/tap.ts"
@@ -12,36 +11,16 @@ import * as Client from "../grpc/Client.ts"
 import * as Health from "../grpc/Health.ts"
 import * as Namespace from "../netlink/Namespace.ts"
 import * as Netlink from "../netlink/Netlink.ts"
-import * as NspConfig from "../nsp/Config.ts"
-import * as Nsp from "../nsp/Service.ts"
 import * as Settings from "../runtime/Settings.ts"
 import { NsmClient } from "../sdk/Client.ts"
 import * as Config from "./Config.ts"
 import { addresses, startManager, startProxy, tag, until } from "./KernelRig.ts"
 import { serve } from "./Main.ts"
+import * as NspRig from "./NspRig.ts"
 import * as Rig from "./Rig.ts"
 import * as Sidecar from "./Sidecar.ts"
 
 const stream: Tap.Stream = { name: "s", conduit: { name: "c", trench: { name: "t" } } }
-
-const startNsp = (folder: string) => {
-  const objects = [
-    Manifests.trench,
-    Manifests.conduit(),
-    Manifests.stream(),
-    Manifests.flow("f", { vips: ["v4", "v6"] }),
-    ...Manifests.vips,
-    Manifests.attractor(),
-    Manifests.gateway()
-  ]
-  writeFileSync(join(folder, "trench.yaml"), objects.map((one) => stringify(one)).join("---\n"))
-  const settings = Result.getOrThrow(Settings.decode(NspConfig.settings, {
-    NSP_CONFIG_PATH: join(folder, "trench.yaml"),
-    NSP_DATASOURCE: join(folder, "registry.db"),
-    NSP_PORT: "0"
-  }))
-  return Effect.provide(Nsp.start(settings), Health.serve(`unix://${folder}/nsp-health.sock`))
-}
 
 /** The kernel's number of the interface, which a new one of that name would not have. */
 const interfaceNumber = (namespace: string): number =>
@@ -95,7 +74,7 @@ it.live(
       const manager = `unix://${folder}/nsm.sock`
       const { kill } = yield* startManager(folder, manager)
       yield* startProxy(folder, manager, proxy)
-      const { port } = yield* startNsp(folder)
+      const { port } = yield* NspRig.start(folder, Manifests.changed(Manifests.flow("f", { vips: ["v4", "v6"] })))
       const look = Effect.scoped(Effect.flatMap(Netlink.make(target), ({ snapshot }) => snapshot))
       const first = yield* startTapa(folder, manager, target, port)
       yield* first.client.call(Tap.TapDefinition, "open", stream)

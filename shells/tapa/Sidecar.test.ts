@@ -35,17 +35,7 @@ describe("sluice tapa in place of the original sidecar", () => {
         assert.match(version.out, /^\S+\n$/)
         const debug = yield* run([`${dashes}debug`], bad)
         const report: object = JSON.parse(debug.out)
-        assert.includeMembers(Object.keys(report), [
-          "version",
-          "meridio-version",
-          "unix-time",
-          "network-interfaces",
-          "rules",
-          "route",
-          "neighbors",
-          "system",
-          "environment-variables"
-        ])
+        assert.containsAllKeys(report, ["version", "network-interfaces", "environment-variables"])
         assert.strictEqual(debug.out.trim().split("\n").length, 1)
         const help = yield* run([`${dashes}help`], bad)
         assert.match(help.out, /^\ntapa --\n {2}\S/)

@@ -1,21 +1,19 @@
 import { assert, it } from "@effect/vitest"
 import { Effect, Logger, Result, Stream } from "effect"
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs"
+import { mkdtempSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
-import { stringify } from "yaml"
 import * as Manifests from "../../property-tests/fixtures/Manifests.ts"
 import * as Tap from "../../proto/gen/api/ambassador/v1/tap.ts"
 import { TargetRegistryDefinition } from "../../proto/gen/api/nsp/v1/targetregistry.ts"
 import * as Client from "../grpc/Client.ts"
 import * as Health from "../grpc/Health.ts"
-import * as NspConfig from "../nsp/Config.ts"
-import * as Nsp from "../nsp/Service.ts"
 import * as TargetWire from "../nsp/TargetWire.ts"
 import * as Settings from "../runtime/Settings.ts"
 import * as Config from "./Config.ts"
 import { serve } from "./Main.ts"
 import * as ManagerInMemory from "./ManagerInMemory.ts"
+import * as NspRig from "./NspRig.ts"
 
 const { OPEN, UNAVAILABLE } = Tap.StreamStatus_Status
 const stream: Tap.Stream = { name: "s", conduit: { name: "c", trench: { name: "t" } } }
@@ -29,26 +27,6 @@ const folder = Effect.acquireRelease(
   Effect.sync(() => mkdtempSync(join(tmpdir(), "tapa-"))),
   (folder) => Effect.sync(() => rmSync(folder, { recursive: true, force: true }))
 )
-
-/** Our NSP with one stream of two identifiers. */
-const startNsp = (files: string) => {
-  const objects = [
-    Manifests.trench,
-    Manifests.conduit(),
-    Manifests.stream("s", { "max-targets": 2 }),
-    Manifests.flow(),
-    ...Manifests.vips,
-    Manifests.attractor(),
-    Manifests.gateway()
-  ]
-  writeFileSync(join(files, "trench.yaml"), objects.map((one) => stringify(one)).join("---\n"))
-  const settings = Result.getOrThrow(Settings.decode(NspConfig.settings, {
-    NSP_CONFIG_PATH: join(files, "trench.yaml"),
-    NSP_DATASOURCE: join(files, "registry.db"),
-    NSP_PORT: "0"
-  }))
-  return Effect.provide(Nsp.start(settings), Health.serve(`unix://${files}/nsp-health.sock`))
-}
 
 const startTapa = (files: string, n: number, port: number) =>
   Effect.gen(function*() {
@@ -80,7 +58,7 @@ it.live(
   () =>
     Effect.scoped(Effect.gen(function*() {
       const files = yield* folder
-      const { port } = yield* startNsp(files)
+      const { port } = yield* NspRig.start(files, Manifests.changed(Manifests.stream("s", { "max-targets": 2 })))
       const nsp = yield* Client.make({ target: `127.0.0.1:${port}`, waitForReady: true })
       const identifiers = Stream.map(
         nsp.stream(TargetRegistryDefinition, "watch", filter),
