@@ -88,7 +88,7 @@ export const make = (shape: Shape, index: number) =>
         ...answers(32_000, 4_000, "172.16.0.1", "fd00::1")
       ].join("\n")
     )
-    if (shape.flows > 0) yield* Nftables.make(balancer).apply(Ruleset.script(undefined, rules(shape)))
+    if (shape.flows > 0) yield* (yield* Nftables.make(balancer)).apply(Ruleset.script(undefined, rules(shape)))
     yield* Ends.serve(target, Object.values(vips))
     const chain: Chain = {
       shape,

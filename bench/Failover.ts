@@ -122,11 +122,12 @@ const targets = Effect.gen(function*() {
   yield* inForce(100)
   const changed = yield* generations(balancer)
   yield* Effect.sleep(500)
+  const nftables = yield* Nftables.make(balancer)
   const nothing: Array<number> = []
   const leaving: Array<number> = []
   const returning: Array<number> = []
   for (let round = 0; round < rounds; round++) {
-    nothing.push(yield* elapsed(Nftables.make(balancer).apply("")))
+    nothing.push(yield* elapsed(nftables.apply("")))
     for (const [times, count] of [[leaving, 99], [returning, 100]] as const) {
       yield* idle
       yield* Effect.sleep(300)

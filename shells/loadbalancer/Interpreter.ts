@@ -47,7 +47,7 @@ export const make = (
           const targets = Object.fromEntries(after.streams.map(({ identifiers, name }) => [name, identifiers.length]))
           return Effect.andThen(
             Effect.logInfo("Changing the rules", { targets, flows: after.flows.length, vips: after.vips.length }),
-            outcome("change the rules", nftables.apply(() => Ruleset.script(before, after)), {
+            outcome("change the rules", Effect.suspend(() => nftables.apply(Ruleset.script(before, after))), {
               onSuccess: () => send({ _tag: "RulesSucceeded", call }),
               onFailure: (reason) => send({ _tag: "RulesFailed", call, reason })
             })

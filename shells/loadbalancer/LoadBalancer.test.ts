@@ -52,9 +52,11 @@ const serving = (targets: number, env: { readonly [name: string]: string } = {})
 const forwarded = (balancer: string) =>
   Effect.map(
     Effect.forEach(["hops4-5000", "hops6-5000"], (name) =>
-      Nftables.make(balancer).elementCounters("netdev", table, "map", name)),
+      Effect.scoped(Effect.flatMap(Nftables.make(balancer), (nftables) =>
+        nftables.elementCounters("netdev", table, "map", name)))),
     (all) =>
-      all.flatMap((counts) => [...counts.values()]).reduce((total, { packets }) => total + packets, 0)
+      all.flatMap((counts) => [...counts.values()]).reduce((total, { packets }) =>
+        total + packets, 0)
   )
 
 const table = "sluice-lb-conduit-a.trench-a"

@@ -150,5 +150,5 @@ export const command = Process.program({
       const running = yield* start(settings, { hostname: os.hostname() })
       yield* Process.shutdownRequested
       yield* drain(running)
-    }).pipe(Effect.provide(Layer.merge(Layer.orDie(Netlink.layer), Nftables.layer)))
+    }).pipe(Effect.provide(Layer.orDie(Layer.merge(Netlink.layer, Nftables.layer))))
 })

@@ -7,7 +7,7 @@ import * as Nftables from "../nftables/Nftables.ts"
 
 let counter = 0
 
-const world = Effect.map(
+const world = Effect.flatMap(
   Effect.suspend(() => Namespace.scoped(`sl-lbr-${process.pid}-${counter++}`)),
   (path) => Nftables.make(path)
 )

@@ -1,11 +1,13 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Option } from "effect"
+import { execFile } from "node:child_process"
 import * as Namespace from "../netlink/Namespace.ts"
+import * as Netlink from "../netlink/Netlink.ts"
 import * as Nftables from "./Nftables.ts"
 
 let counter = 0
 
-const world = Effect.map(
+const world = Effect.flatMap(
   Effect.suspend(() => Namespace.scoped(`sl-nft-${process.pid}-${counter++}`)),
   (path) => Nftables.make(path)
 )
@@ -20,6 +22,21 @@ table inet lb {
   }
 }
 `
+
+/** Prints how often the event loop went round during a long change, and how many megabytes it left behind. */
+const long = `
+  import { Effect } from "effect"
+  import * as Nftables from "${import.meta.dirname}/Nftables.ts"
+  await Effect.runPromise(Effect.scoped(Effect.gen(function*() {
+    const { apply } = yield* Nftables.make()
+    yield* apply("table inet lb { map many { type mark : mark; size 32768; }\\n }")
+    const before = process.memoryUsage.rss()
+    let ticks = 0
+    setInterval(() => ticks++, 2).unref()
+    const elements = Array.from({ length: 20_000 }, (_, n) => n + " : " + n).join(", ")
+    yield* apply(("add element inet lb many { " + elements + " }\\nflush map inet lb many\\n").repeat(4))
+    console.log(ticks, (process.memoryUsage.rss() - before) / 2 ** 20)
+  })))`
 
 const kinds = (objects: Nftables.Objects): ReadonlyArray<string> => objects.flatMap((object) => Object.keys(object))
 
@@ -39,11 +56,59 @@ describe("Nftables", () => {
       yield* apply(table)
       const before = yield* list("inet", "lb")
       const parse = yield* Effect.flip(apply("flush table inet lb\nadd rule inet lb in nonsense 5\n"))
-      assert.match(parse.detail, /^\/dev\/stdin:2:\d+-\d+: Error: /)
+      assert.match(parse.detail, /^script:2:\d+-\d+: Error: /)
       const missing = yield* Effect.flip(apply("flush table inet lb\nadd rule inet lb absent accept\n"))
       assert.include(missing.message, "No such file or directory")
       assert.deepStrictEqual(yield* list("inet", "lb"), before)
     }))
+
+  it.live("goes on after a script that was refused at thousands of places", () =>
+    Effect.gen(function*() {
+      const { apply, list } = yield* world
+      yield* apply(table)
+      const all = Array.from({ length: 4_000 }, (_, n) => n + 10).join(", ")
+      const refused = yield* Effect.flip(apply(`delete element inet lb stream { ${all} }\n`))
+      assert.include(refused.detail, "Error: ")
+      yield* apply("add element inet lb stream { 2 : 3 }\n")
+      assert.include(JSON.stringify(yield* list("inet", "lb")), "[2,3]")
+    }))
+
+  it.live("knows a link by its name also when another one has taken the name", () =>
+    Effect.gen(function*() {
+      const path = yield* Namespace.scoped(`sl-nft-${process.pid}-${counter++}`)
+      const { apply, list } = yield* Nftables.make(path)
+      const wire = yield* Netlink.make(path)
+      const link = wire.createVeth({ namespace: path, name: "one" }, { namespace: path, name: "other" })
+      yield* link
+      yield* apply("table inet lb { map links { type mark : iface_index; elements = { 1 : \"one\" }; }\n }\n")
+      yield* wire.apply([{ _tag: "DeleteLink", link: "one" }])
+      yield* link
+      yield* apply("add element inet lb links { 2 : \"one\" }\n")
+      assert.match(JSON.stringify(yield* list("inet", "lb")), /\[1,"\d+"\],\[2,"one"\]/)
+    }))
+
+  it.live(
+    "changes the namespace of its own process without holding it up, and gives back the memory",
+    () =>
+      Effect.gen(function*() {
+        const path = yield* Namespace.scoped(`sl-nft-${process.pid}-${counter++}`)
+        const output = yield* Effect.callback<string>((resume) => {
+          execFile(
+            "nsenter",
+            [`--net=${path}`, process.execPath, "--input-type=module", "-e", long],
+            (error, stdout) => {
+              resume(error === null ? Effect.succeed(stdout) : Effect.die(error))
+            }
+          )
+        })
+        const [ticks = 0, megabytes = 0] = output.split(" ").map(Number)
+        assert.isAbove(ticks, 5)
+        assert.isBelow(megabytes, 40)
+        const listed = yield* (yield* Nftables.make(path)).list("inet", "lb")
+        assert.sameMembers([...kinds(Option.getOrThrow(listed))], ["metainfo", "table", "map"])
+      }),
+    30_000
+  )
 
   it.live("reads counters, named ones and those of elements", () =>
     Effect.gen(function*() {
@@ -53,7 +118,7 @@ describe("Nftables", () => {
 table inet lb {
   counter seen { packets 3 bytes 400
   }
-  set marks { type mark; counter; elements = { 1 counter packets 5 bytes 60, 2 } }
+  set marks { type mark; size 65536; counter; elements = { 1 counter packets 5 bytes 60, 2 } }
   map hops { type mark : ipv4_addr; counter; elements = { 7 : 10.0.0.1 } }
   set none { type mark; counter; }
 }
@@ -78,9 +143,7 @@ table inet lb {
 
   it.live("fails readably in a namespace that does not exist", () =>
     Effect.gen(function*() {
-      const error = yield* Effect.flip(Nftables.make("/run/netns/sl-absent").apply(table))
+      const error = yield* Effect.flip(Nftables.make("/run/netns/sl-absent"))
       assert.include(error.message, "/run/netns/sl-absent")
-      const list = yield* Effect.flip(Nftables.make("/run/netns/sl-absent").list("inet", "lb"))
-      assert.include(list.message, "/run/netns/sl-absent")
     }))
 })

@@ -1,18 +1,18 @@
 /**
- * The nftables of one network namespace, through the `nft` program: a script is applied as one transaction.
+ * The nftables of one network namespace: a script is applied as one transaction.
  */
-import { Context, Effect, Layer, Option, Schema } from "effect"
-import { spawn } from "node:child_process"
+import { Context, Effect, Layer, Option, Schema, type Scope } from "effect"
+import * as Library from "./Library.ts"
 
-/** What `nft` refused. */
+/** What nftables refused. */
 export class NftablesError extends Schema.TaggedError<NftablesError>()("NftablesError", {
-  /** The arguments of `nft`. */
+  /** What was asked: `apply`, `list table inet x`. */
   command: Schema.String,
-  /** The words of `nft`, with the line and column of the script. */
+  /** The words of nftables, with line and column of the script. */
   detail: Schema.String
 }) {
   override get message(): string {
-    return `nft ${this.command}: ${this.detail}`
+    return `nftables, ${this.command}: ${this.detail}`
   }
 }
 
@@ -45,10 +45,10 @@ const readCollection = Schema.decodeUnknownOption(
 
 export class Nftables extends Context.Service<Nftables, {
   /**
-   * Applies a script in nft's language in one transaction: all of it, or nothing and an error. A long one may be given as
-   * a function, which is called while `nft` starts.
+   * Applies a script in nft's language in one transaction: all of it, or nothing and an error. Interruption waits for the
+   * answer.
    */
-  readonly apply: (script: string | (() => string)) => Effect.Effect<void, NftablesError>
+  readonly apply: (script: string) => Effect.Effect<void, NftablesError>
   /** The objects of a table in the JSON of `nft -j`; none when there is no such table. */
   readonly list: (family: Family, table: string) => Effect.Effect<Option.Option<Objects>, NftablesError>
   /** The named counters of a table; none when there is no such table. */
@@ -64,33 +64,44 @@ export class Nftables extends Context.Service<Nftables, {
   readonly deleteTable: (family: Family, table: string) => Effect.Effect<void, NftablesError>
 }>()("sluice/shells/nftables/Nftables") {
   /** The tables of the namespace of this process. */
-  static readonly layer: Layer.Layer<Nftables> = Layer.sync(Nftables, () => make())
+  static readonly layer: Layer.Layer<Nftables, NftablesError> = Layer.effect(Nftables, Effect.suspend(() => make()))
 
   /** The tables of the namespace at the path. */
-  static layerIn(namespace: string): Layer.Layer<Nftables> {
-    return Layer.sync(Nftables, () => make(namespace))
+  static layerIn(namespace: string): Layer.Layer<Nftables, NftablesError> {
+    return Layer.effect(Nftables, make(namespace))
   }
 }
 
-/** The service for the namespace at the path, or for that of this process. */
-export const make = (namespace?: string): Nftables["Service"] => {
-  const nft = (args: ReadonlyArray<string>, script: string | (() => string) = "") => run(namespace, args, script)
-  const list = (...what: ReadonlyArray<string>) =>
-    nft(["-j", "list", ...what]).pipe(
+/** The service for the namespace at the path, or for that of this process, until the Scope ends. */
+export const make = (namespace?: string): Effect.Effect<Nftables["Service"], NftablesError, Scope.Scope> =>
+  Effect.map(named("open", Library.open("text", namespace)), (run) => serviceOf(run, namespace))
+
+const named = <A, R>(command: string, effect: Effect.Effect<A, string, R>): Effect.Effect<A, NftablesError, R> =>
+  Effect.mapError(effect, (detail) => new NftablesError({ command, detail }))
+
+const serviceOf = (run: Library.Run, namespace: string | undefined): Nftables["Service"] => {
+  const apply = (script: string) => Effect.asVoid(named("apply", run(script)))
+  const list = (...words: ReadonlyArray<string>) => {
+    const command = `list ${words.join(" ")}`
+    // What is listed stays in the memory of the library that listed it.
+    return named(command, Effect.scoped(Effect.flatMap(Library.open("json", namespace), (run) => run(command)))).pipe(
       Effect.flatMap((json) => Schema.decodeEffect(Listing)(json)),
       Effect.map((listing) => Option.some(listing.nftables)),
-      Effect.catchTag("SchemaError", (error) =>
-        new NftablesError({ command: `-j list ${what.join(" ")}`, detail: `unexpected output: ${error.message}` })),
+      Effect.catchTag(
+        "SchemaError",
+        (error) => new NftablesError({ command, detail: `unexpected output: ${error.message}` })
+      ),
       Effect.catchTag(
         "NftablesError",
         (error) =>
-          error.detail.startsWith("Error: No such file or directory")
+          /^(script:\S+ )?Error: No such file or directory/.test(error.detail)
             ? Effect.succeed(Option.none<Objects>())
             : Effect.fail(error)
       )
     )
+  }
   return {
-    apply: (script) => Effect.asVoid(nft(["-f", "-"], script)),
+    apply,
     list: (family, table) => list("table", family, table),
     counters: (family, table) =>
       Effect.map(list("counters", "table", family, table), (objects) =>
@@ -108,38 +119,9 @@ export const make = (namespace?: string): Nftables["Service"] => {
           )
         )),
     // Declaring the table first makes the deletion succeed in either case; both are one transaction.
-    deleteTable: (family, table) =>
-      Effect.asVoid(nft(["-f", "-"], `table ${family} ${table} {}\ndelete table ${family} ${table}\n`))
+    deleteTable: (family, table) => apply(`table ${family} ${table} {}\ndelete table ${family} ${table}\n`)
   }
 }
 
 const found = <A>(objects: Option.Option<Objects>, read: (object: unknown) => Option.Option<A>): ReadonlyArray<A> =>
   Option.getOrElse(objects, () => []).flatMap((object) => Option.toArray(read(object)))
-
-const run = (
-  namespace: string | undefined,
-  args: ReadonlyArray<string>,
-  script: string | (() => string)
-): Effect.Effect<string, NftablesError> =>
-  Effect.callback<string, NftablesError>((resume) => {
-    const fail = (detail: string) => resume(new NftablesError({ command: args.join(" "), detail }))
-    const [program, programArgs] = namespace === undefined
-      ? ["nft", args]
-      : ["nsenter", [`--net=${namespace}`, "nft", ...args]]
-    const child = spawn(program, programArgs, { env: { ...process.env, LC_ALL: "C" } })
-    let output = ""
-    let errors = ""
-    child.stdout.setEncoding("utf8").on("data", (text: string) => output += text)
-    child.stderr.setEncoding("utf8").on("data", (text: string) => errors += text)
-    child.on("error", (error) => fail(`cannot be started: ${error.message}; install nftables`))
-    child.on(
-      "close",
-      (code) => code === 0 ? resume(Effect.succeed(output)) : fail(errors.trim() || `exit code ${code}`)
-    )
-    // A child that ends early closes the pipe; its exit code tells why.
-    child.stdin.on("error", () => undefined)
-    child.stdin.end(typeof script === "string" ? script : script())
-    return Effect.sync(() => {
-      child.kill()
-    })
-  })

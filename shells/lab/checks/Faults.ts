@@ -1,7 +1,7 @@
 /** What goes wrong: the external link is cut, programs are killed. Traffic is right again by itself. */
 import { Effect, Fiber, Option, Schema, type Scope } from "effect"
 import * as Cidr from "../../../core/net/Cidr.ts"
-import { Nftables } from "../../nftables/Nftables.ts"
+import * as Nftables from "../../nftables/Nftables.ts"
 import { eventually } from "../Eventually.ts"
 import * as Host from "../Host.ts"
 import * as Lab from "../Lab.ts"
@@ -45,7 +45,7 @@ const gatewayDown: Check.Check = {
         yield* setLinks(trench, "up")
         yield* Check.allRight(trench, 60_000)
         return "VIP egress is dropped, none in the primary network; restored"
-      }).pipe(Effect.provide(Nftables.layerIn(Pods.path(lab.pods.hub))))
+      })
     )
 }
 
@@ -74,7 +74,7 @@ const Counters = Schema.Array(
 
 /** Counts packets with a VIP as source that reach the cluster network; `control` proves that counting works. */
 const countLeaks = Effect.fnUntraced(function*(lab: Lab.Lab, trench: Trench, target: Target) {
-  const nftables = yield* Nftables
+  const nftables = yield* asHostError(Nftables.make(Pods.path(lab.pods.hub)))
   const rules = trench.layout.configuration.vips.map(({ address }) =>
     `${Cidr.family(address) === "v4" ? "ip" : "ip6"} saddr ${address} counter name vips`
   )
