@@ -1,11 +1,14 @@
-/** What can be done to a simulated trench, as data: by nature, by its operator, by its applications. */
+/** What can be done to simulated trenches, as data: by nature, by its operator, by its applications. */
 import { Schema } from "effect"
+import type * as Config from "../../core/config/Model.ts"
 import * as Machine from "../../core/Machine.ts"
+import type * as Cluster from "./Cluster.ts"
 import * as Manifests from "./Manifests.ts"
-import type * as Trench from "./Trench.ts"
 
 const Process = Schema.String
 const Ms = Schema.Natural
+/** Counts from 0; absent: the first one. */
+const Trench = Schema.optionalKey(Schema.Natural)
 
 export const Fault = Schema.TaggedUnion({
   /** The process dies without a word and starts again, with its disk alone. */
@@ -20,14 +23,14 @@ export const Fault = Schema.TaggedUnion({
   Slow: { forMs: Ms, lowMs: Ms, highMs: Ms },
   /** The wall clock leaps, to that far from the true time. */
   Jump: { process: Process, byMs: Schema.Int },
-  /** The application of target n opens or closes stream m. */
-  Open: { target: Schema.Natural, stream: Schema.Natural },
-  Close: { target: Schema.Natural, stream: Schema.Natural },
+  /** The application of target n opens stream m, or closes it; before it opens one it closes those of other trenches. */
+  Open: { target: Schema.Natural, stream: Schema.Natural, trench: Trench },
+  Close: { target: Schema.Natural, stream: Schema.Natural, trench: Trench },
   /** The pod ends in order; another one with another name, namespace and addresses takes its place. */
   Replace: { process: Process, pauseMs: Ms },
   /** The operator adds or removes an object, or changes how many targets a stream can have. */
-  Set: { kind: Manifests.Kind, n: Schema.Natural, present: Schema.Boolean },
-  Resize: { stream: Schema.Natural, maxTargets: Schema.Natural }
+  Set: { kind: Manifests.Kind, n: Schema.Natural, present: Schema.Boolean, trench: Trench },
+  Resize: { stream: Schema.Natural, maxTargets: Schema.Natural, trench: Trench }
 })
 export type Fault = typeof Fault.Type
 
@@ -65,14 +68,14 @@ const usual: readonly [low: number, high: number] = [1, 15]
 
 export interface Injector {
   readonly latency: () => readonly [low: number, high: number]
-  readonly inject: (trench: Trench.Trench, schedule: Schedule) => void
+  readonly inject: (cluster: Cluster.Cluster, schedule: Schedule) => void
 }
 
 /** Carries faults out at their times. */
 export const injector = (): Injector => {
   let latency = usual
-  const inject = (trench: Trench.Trench, schedule: Schedule): void => {
-    const { current, ground, manifests, nsp, targets, world } = trench
+  const inject = (cluster: Cluster.Cluster, schedule: Schedule): void => {
+    const { current, ground, targets, world } = cluster
     const crash = (process: string, downMs: number): void => {
       if (!world.isAlive(process)) return
       world.crash(process)
@@ -85,7 +88,15 @@ export const injector = (): Injector => {
       ground.network.part(a, b)
       world.later(forMs, () => ground.network.heal(a, b))
     }
+    const open = (target: number, stream: Config.StreamKey): void => {
+      for (const wish of targets[target]?.wished() ?? []) {
+        if (wish.trench !== stream.trench) targets[target]?.close(wish)
+      }
+      targets[target]?.open(stream)
+    }
     const act = (fault: Fault): void => {
+      const { manifests, nsp } = ("trench" in fault ? cluster.trenches[fault.trench ?? 0] : undefined)
+        ?? cluster.trenches[0]
       switch (fault._tag) {
         case "Crash":
           return crash(current(fault.process), fault.downMs)
@@ -103,11 +114,11 @@ export const injector = (): Injector => {
         case "Jump":
           return world.jump(current(fault.process), fault.byMs)
         case "Open":
-          return targets[fault.target]?.open(manifests.stream(fault.stream))
+          return open(fault.target, manifests.stream(fault.stream))
         case "Close":
           return targets[fault.target]?.close(manifests.stream(fault.stream))
         case "Replace":
-          return trench.replace(fault.process, fault.pauseMs)
+          return cluster.replace(fault.process, fault.pauseMs)
         case "Set":
           manifests.set(fault.kind, fault.n, fault.present)
           return nsp.configure(manifests.configuration())

@@ -6,7 +6,7 @@ import { Ip } from "../../core/net/index.ts"
 import { Configuration } from "../../core/nsp/index.ts"
 import * as Actor from "./Actor.ts"
 import * as Gateway from "./Gateway.ts"
-import { follow, type Ground, lifetimes, names } from "./Ground.ts"
+import { follow, type Ground, lifetimes } from "./Ground.ts"
 import type { Life, Program } from "./World.ts"
 
 export interface Options {
@@ -15,6 +15,7 @@ export interface Options {
   readonly trench: string
   readonly attractor: string
   readonly netns: string
+  readonly nsp: string
   /** The interface to the gateways. */
   readonly link: string
   /** The load balancer of the same pod. */
@@ -40,7 +41,7 @@ const keyOf = (command: Command): string | number | undefined =>
 
 export const make = (ground: Ground, options: Options): FrontendProgram => {
   const { kernels, machines, observe, world } = ground
-  const { attractor, gateways, hostname, link, loadBalancer, name, netns, trench } = options
+  const { attractor, gateways, hostname, link, loadBalancer, name, netns, nsp, trench } = options
   let actor: Actor.Actor<Frontend.State, Event> | undefined
 
   const boot: Program["boot"] = (life) => {
@@ -97,7 +98,7 @@ export const make = (ground: Ground, options: Options): FrontendProgram => {
           })
         case "RegisterTarget":
         case "UnregisterTarget":
-          return register(ground, life, hostname, command, send)
+          return register(ground, life, options, command, send)
         case "SetEgress":
         case "WatchSecrets":
         case "Report":
@@ -113,7 +114,7 @@ export const make = (ground: Ground, options: Options): FrontendProgram => {
     follow<ReadonlyArray<Config.Attractor>>(
       ground,
       life,
-      names.nsp,
+      nsp,
       ({ nsp }, emit) => nsp?.watch((all) => Configuration.attractors(all, { trench, name: attractor }), emit),
       (attractors) => running.send({ _tag: "AttractorObserved", attractors: attractors.map(offer) })
     )
@@ -140,7 +141,7 @@ export const make = (ground: Ground, options: Options): FrontendProgram => {
 const register = (
   { network }: Ground,
   life: Life,
-  hostname: string,
+  { hostname, nsp }: Options,
   { _tag, call }: Extract<Command, { readonly _tag: "RegisterTarget" | "UnregisterTarget" }>,
   send: (event: Event) => void
 ): Actor.Stop => {
@@ -153,7 +154,7 @@ const register = (
   const isRegister = _tag === "RegisterTarget"
   return network.call<void>(
     life,
-    names.nsp,
+    nsp,
     ({ nsp }, answer) => nsp?.[isRegister ? "register" : "unregister"](self, answer),
     { timeoutMs: 30_000 },
     (reply) =>

@@ -49,8 +49,8 @@ export interface Ground {
   readonly observe: Actor.Observe
 }
 
-/** Names of the processes of which there is one. */
-export const names = { nsp: "nsp", ipam: "ipam", manager: "nsmgr" } as const
+/** Names of the processes of which there is one, however many trenches there are. */
+export const names = { manager: "nsmgr" } as const
 
 /** A stream to another process for ever: what ends is opened again after a pause. */
 export const follow = <A>(

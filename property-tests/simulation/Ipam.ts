@@ -2,10 +2,12 @@
 import { Ipam, Model } from "../../core/ipam/index.ts"
 import { Configuration } from "../../core/nsp/index.ts"
 import * as Actor from "./Actor.ts"
-import { follow, type Ground, lifetimes, names } from "./Ground.ts"
+import { follow, type Ground, lifetimes } from "./Ground.ts"
 import type { Program } from "./World.ts"
 
 export interface Options {
+  readonly name: string
+  readonly nsp: string
   readonly trench: string
   readonly pools: ReadonlyArray<Model.Pool>
 }
@@ -18,7 +20,7 @@ export interface IpamProgram extends Program {
 /** How long a transaction takes. */
 const persistMs = { shortest: 1, longest: 10 }
 
-export const make = (ground: Ground, { pools, trench }: Options): IpamProgram => {
+export const make = (ground: Ground, { name, nsp, pools, trench }: Options): IpamProgram => {
   const { machines, observe, world } = ground
   const disk = new Map<string, Model.Entry>()
 
@@ -33,7 +35,7 @@ export const make = (ground: Ground, { pools, trench }: Options): IpamProgram =>
   }
 
   return {
-    name: names.ipam,
+    name,
     leases: () => [...disk.values()].filter(({ path }) => path.length === 3),
     boot: (life) => {
       const waiting = new Map<number, (answer: Model.Answer) => void>()
@@ -76,7 +78,7 @@ export const make = (ground: Ground, { pools, trench }: Options): IpamProgram =>
       follow<ReadonlyArray<string>>(
         ground,
         life,
-        names.nsp,
+        nsp,
         ({ nsp }, emit) =>
           nsp?.watch((all) => Configuration.conduits(all, { trench }).map(({ conduit }) => conduit), emit),
         (conduits) => actor.send({ _tag: "ConduitsChanged", conduits })

@@ -8,7 +8,7 @@ import * as Same from "../../core/Same.ts"
 import * as Actor from "./Actor.ts"
 import type * as Api from "./Api.ts"
 import * as Endpoint from "./Endpoint.ts"
-import { follow, type Ground, names } from "./Ground.ts"
+import { follow, type Ground } from "./Ground.ts"
 import type { Life, Program } from "./World.ts"
 
 export interface Options {
@@ -19,6 +19,7 @@ export interface Options {
   readonly trench: string
   readonly conduit: string
   readonly netns: string
+  readonly nsp: string
   /** Hears of new rules, with those before. */
   readonly onRules: (before: Model.Ruleset | undefined, after: Model.Ruleset) => void
 }
@@ -139,11 +140,11 @@ const availability = (
 const listen = (
   ground: Ground,
   life: Life,
-  { conduit, netns, trench }: Options,
+  { conduit, netns, nsp, trench }: Options,
   send: (event: Event) => void
 ): void => {
   const hear = (news: (all: Config.Configuration) => Event): void =>
-    follow<Event>(ground, life, names.nsp, ({ nsp }, emit) => nsp?.watch(news, emit), send)
+    follow<Event>(ground, life, nsp, ({ nsp }, emit) => nsp?.watch(news, emit), send)
   hear((all) => ({ _tag: "VipsChanged", vips: Configuration.vips(all, { trench }) }))
   hear((all) => ({
     _tag: "PortNatsChanged",
@@ -154,7 +155,7 @@ const listen = (
   follow<ReadonlyArray<Target.Target>>(
     ground,
     life,
-    names.nsp,
+    nsp,
     ({ nsp }, emit) =>
       nsp?.watchTargets({ kind: "default", status: "enabled", stream: { trench, conduit, stream: "" } }, emit),
     (targets) => send({ _tag: "TargetsChanged", targets })
@@ -162,7 +163,7 @@ const listen = (
   follow<ReadonlyArray<Target.Target>>(
     ground,
     life,
-    names.nsp,
+    nsp,
     ({ nsp }, emit) => nsp?.watchTargets({ kind: "frontend", status: "any" }, emit),
     (targets) =>
       send({

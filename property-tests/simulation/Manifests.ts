@@ -2,9 +2,9 @@
 import { Schema } from "effect"
 import type * as Config from "../../core/config/Model.ts"
 import { Cidr, Ip } from "../../core/net/index.ts"
-import type { Size } from "./Trench.ts"
+import type { Addresses } from "./Addresses.ts"
+import type { Size } from "./Cluster.ts"
 
-const trench = "t"
 const conduit = "c"
 const attractor = "a"
 
@@ -31,14 +31,6 @@ export const Kind = Schema.Literals([
 ])
 export type Kind = typeof Kind.Type
 
-const stream = (n: number): Config.StreamKey => ({ trench, conduit, stream: `s${n}` })
-
-/** The addresses of gateway n outside of the cluster. */
-const gatewayAddresses = (n: number): ReadonlyArray<Ip.Ip> => [
-  Ip.unsafe(`169.254.100.${150 + n}`),
-  Ip.unsafe(`100:100::${(150 + n).toString(16)}`)
-]
-
 /** The gateway that BIRD refuses; nobody has its address. */
 export const badGateway: Config.Gateway = { _tag: "Bgp", name: "gateway-bad", address: Ip.unsafe("169.254.100.250") }
 
@@ -46,15 +38,10 @@ export const badGateway: Config.Gateway = { _tag: "Bgp", name: "gateway-bad", ad
 const vips = 10
 const bfd = { minTxMs: 300, minRxMs: 300, multiplier: 5 }
 
-const vip = (n: number): ReadonlyArray<Config.Vip> => [
-  { name: `v4-${n}`, address: Cidr.unsafe(`20.0.0.${n}/32`) },
-  { name: `v6-${n}`, address: Cidr.unsafe(`2000::${n.toString(16)}/128`) }
-]
-
 /** The flow of stream n: TCP to port 4000 + n of the VIPs. */
-const flow = (n: number, vips: ReadonlyArray<Config.Vip>): Config.Flow => ({
+const flow = (n: number, stream: Config.StreamKey, vips: ReadonlyArray<Config.Vip>): Config.Flow => ({
   name: `f${n}`,
-  stream: stream(n),
+  stream,
   vips,
   sourceSubnets: [],
   sourcePorts: [],
@@ -64,20 +51,25 @@ const flow = (n: number, vips: ReadonlyArray<Config.Vip>): Config.Flow => ({
   priority: 1
 })
 
-const secondFlow = (n: number, vips: ReadonlyArray<Config.Vip>): Config.Flow => ({
-  ...flow(n, vips.filter(({ address }) => Cidr.family(address) === "v4")),
+const secondFlow: typeof flow = (n, stream, vips) => ({
+  ...flow(n, stream, vips.filter(({ address }) => Cidr.family(address) === "v4")),
   name: `g${n}`,
   destinationPorts: [{ from: 9_000 + n, to: 9_000 + n }],
   protocols: ["udp"],
   priority: 5
 })
 
-const gateway = (_tag: "Bgp" | "Static", n: number): ReadonlyArray<Config.Gateway> =>
-  gatewayAddresses(n).map((address) => ({ _tag, name: `gateway-${n}-${Ip.family(address)}`, address, bfd }))
-
 const key = (kind: Kind, n: number): string => `${kind} ${n}`
 
 export type Manifests = ReturnType<typeof make>
+
+export interface Options {
+  /** The name of the trench. */
+  readonly trench: string
+  readonly size: Size
+  readonly addresses: Addresses
+  readonly given?: Given | undefined
+}
 
 /** Objects of a user in place of those that a size makes: one conduit with its streams, and one attractor. */
 export interface Given {
@@ -89,16 +81,21 @@ export interface Given {
 }
 
 /** What the objects of a user are by kind and number; what faults add to them has names and addresses of its own. */
-const catalogue = (size: Size, given: Given | undefined) => {
+const catalogue = ({ addresses, given, size, trench }: Options) => {
   if (given === undefined) {
+    const stream = (n: number): Config.StreamKey => ({ trench, conduit, stream: `s${n}` })
+    const vip = (n: number): ReadonlyArray<Config.Vip> =>
+      addresses.vip(n).map((address) => ({ name: `${Cidr.family(address)}-${n}`, address }))
+    const gateway = (_tag: "Bgp" | "Static", n: number): ReadonlyArray<Config.Gateway> =>
+      addresses.gateway(n).map((address) => ({ _tag, name: `gateway-${n}-${Ip.family(address)}`, address, bfd }))
     return {
       names: { trench, conduit, attractor, namespace: "red" },
       families: Ip.families,
-      external: [Cidr.unsafe("169.254.100.0/24"), Cidr.unsafe("100:100::/64")],
+      external: addresses.external,
       stream,
       attracted: vip,
       vip,
-      flows: (n: number, known: ReadonlyArray<Config.Vip>) => [flow(n, known)],
+      flows: (n: number, known: ReadonlyArray<Config.Vip>) => [flow(n, stream(n), known)],
       bgp: (n: number) => gateway("Bgp", n),
       static: gateway("Static", size.gateways),
       portNats: [],
@@ -125,7 +122,7 @@ const catalogue = (size: Size, given: Given | undefined) => {
     vip: (n: number) => n === 1 ? vips : extra(n),
     flows: (n: number, known: ReadonlyArray<Config.Vip>): ReadonlyArray<Config.Flow> =>
       n >= streams.length
-        ? [{ ...flow(n, known), stream: streamOf(n), destinationPorts: [{ from: 60_000 + n, to: 60_000 + n }] }]
+        ? [{ ...flow(n, streamOf(n), known), destinationPorts: [{ from: 60_000 + n, to: 60_000 + n }] }]
         : flows.filter((one) => one.stream.stream === streams[n]?.stream).map((one) => ({
           ...one,
           vips: known.filter((vip) => one.vips.some(({ name }) => name === vip.name) || !vips.includes(vip))
@@ -149,8 +146,9 @@ const simulatedStatic = (families: ReadonlyArray<Ip.Family>): ReadonlyArray<Conf
     .map((address) => ({ _tag: "Static", name: `simulated-static-${Ip.family(address)}`, address, bfd }))
 
 /** The manifests of a trench: at first its streams with their flows, a VIP, and its gateways; or those of a user. */
-export const make = (size: Size, given?: Given) => {
-  const own = catalogue(size, given)
+export const make = (options: Options) => {
+  const { given, size } = options
+  const own = catalogue(options)
   const capacities = new Map<number, number>()
   const present = new Set<string>(["conduit 0", "attractor 0", "vip 1"])
   const has = (kind: Kind, n = 0): boolean => present.has(key(kind, n))
@@ -181,7 +179,7 @@ export const make = (size: Size, given?: Given) => {
       streams: streams.map((n) => ({ ...own.stream(n), maxTargets: capacities.get(n) ?? own.maxTargets(n) })),
       flows: [
         ...streams.filter((n) => has("flow", n)).flatMap((n) => own.flows(n, known)),
-        ...streams.filter((n) => has("second-flow", n)).map((n) => ({ ...secondFlow(n, known), stream: own.stream(n) }))
+        ...streams.filter((n) => has("second-flow", n)).map((n) => secondFlow(n, own.stream(n), known))
       ],
       vips: known,
       attractors: has("attractor") ? [{ name: names.attractor, vips: attracted, gateways }] : [],

@@ -5,35 +5,12 @@
 import { HashMap, Option } from "effect"
 import * as Target from "../../core/config/Target.ts"
 import type { Model } from "../../core/loadbalancer/index.ts"
-import type * as Machine from "../../core/Machine.ts"
 import { Ip } from "../../core/net/index.ts"
+import { Manager } from "../../core/nsm/index.ts"
 import { Registry } from "../../core/nsp/index.ts"
 import type { Schedule } from "./Fault.ts"
-import { type Machines, machines } from "./Ground.ts"
-import type * as Profiles from "./Profiles.ts"
-import type * as Properties from "./Properties.ts"
-
-export interface Mutant {
-  readonly mistake: string
-  readonly profile: Profiles.Name
-  readonly caughtBy: Properties.Name
-  readonly within: number
-  /** Instead of the faults that the profile draws. */
-  readonly schedule?: Schedule
-  readonly machines: Partial<Machines>
-}
-
-/** The machine that hears something else than what is said; undefined: nothing. */
-const hearing = <I, S, E extends Machine.Tagged, C extends Machine.Tagged>(
-  machine: Machine.Machine<I, S, E, C>,
-  change: (event: E | Machine.Woken, state: S) => E | Machine.Woken | undefined
-): Machine.Machine<I, S, E, C> => ({
-  ...machine,
-  step: (state, event, now) => {
-    const heard = change(event, state)
-    return heard === undefined ? [state, []] : machine.step(state, heard, now)
-  }
-})
+import { machines } from "./Ground.ts"
+import { hearing, type Mutant, saying } from "./Mutation.ts"
 
 /** A VIP comes while some of the trench are cut off from the NSP. */
 const unaware = (kind: "proxy" | "fe"): Schedule => [
@@ -44,22 +21,6 @@ const unaware = (kind: "proxy" | "fe"): Schedule => [
 const unguarded = (ruleset: Model.Ruleset): Model.Ruleset => {
   const { guard: _, ...rules } = ruleset
   return rules
-}
-
-/** The machine that says something else than what it means; undefined: nothing. */
-const saying = <I, S, E extends Machine.Tagged, C extends Machine.Tagged>(
-  machine: Machine.Machine<I, S, E, C>,
-  change: (command: C) => C | undefined
-): Machine.Machine<I, S, E, C> => {
-  const changed = ([state, commands]: Machine.Step<S, C>): Machine.Step<S, C> => [
-    state,
-    commands.flatMap((command) => change(command) ?? [])
-  ]
-  return {
-    ...machine,
-    init: (input, now) => changed(machine.init(input, now)),
-    step: (state, event, now) => changed(machine.step(state, event, now))
-  }
 }
 
 /** The registry that does not see the other targets of a stream when one registers. */
@@ -75,6 +36,21 @@ const registerAlone: typeof machines.nsp.step = (state, event, now) => {
     targets: HashMap.modify(next.targets, group, (one) => HashMap.union(all, one))
   }, commands]
 }
+
+/** The service of each trench that stands for a service of any trench. */
+const ofAll = (service: string): ReadonlyArray<string> =>
+  ["t", "t2"].map((name) => service.replace(/\.t2?\./, `.${name}.`))
+
+/** The manager that closes all connections with the first one. */
+const closeAll: typeof machines.manager.step = (state, event, now) => {
+  const first = machines.manager.step(state, event, now)
+  if (event._tag !== "CloseRequested") return first
+  return Object.values(Manager.connections(state)).reduce<typeof first>(([state, commands], connection) => {
+    const [next, more] = machines.manager.step(state, { ...event, reply: nobody, connection }, now)
+    return [next, [...commands, ...more]]
+  }, first)
+}
+const nobody = 1_000_000_000
 
 export const mutants: ReadonlyArray<Mutant> = [
   {
@@ -358,5 +334,53 @@ export const mutants: ReadonlyArray<Mutant> = [
     caughtBy: "no-busy-wake",
     within: 1,
     machines: { loadBalancer: { ...machines.loadBalancer, wake: () => 0 } }
+  },
+  {
+    mistake: "the registry of NSM takes the services of all trenches for the same",
+    profile: "trenches",
+    caughtBy: "isolated",
+    within: 1,
+    machines: {
+      manager: hearing(machines.manager, (event) => {
+        if (event._tag !== "RegisterEndpointRequested") return event
+        const { endpoint, endpoint: { labels, networkServices } } = event
+        return {
+          ...event,
+          endpoint: {
+            ...endpoint,
+            networkServices: networkServices.flatMap(ofAll),
+            labels: Object.fromEntries(
+              Object.entries(labels).flatMap(([service, own]) => ofAll(service).map((name) => [name, own]))
+            )
+          }
+        }
+      })
+    }
+  },
+  {
+    mistake: "the ambassador asks for the proxy of the first trench, whichever it is in",
+    profile: "trenches",
+    caughtBy: "isolated",
+    within: 1,
+    machines: {
+      tapa: saying(machines.tapa, (command) =>
+        command._tag === "RequestConnection"
+          ? {
+            ...command,
+            connection: {
+              ...command.connection,
+              networkService: command.connection.networkService.replace(".t2.", ".t.")
+            }
+          }
+          : command)
+    }
+  },
+  {
+    mistake: "the manager closes all connections with the first one",
+    profile: "trenches",
+    caughtBy: "left-alone",
+    within: 1,
+    schedule: [],
+    machines: { manager: { ...machines.manager, step: closeAll } }
   }
 ]

@@ -4,7 +4,7 @@ import type * as Target from "../../core/config/Target.ts"
 import { Registry } from "../../core/nsp/index.ts"
 import * as Same from "../../core/Same.ts"
 import * as Actor from "./Actor.ts"
-import { type Ground, lifetimes, names } from "./Ground.ts"
+import { type Ground, lifetimes } from "./Ground.ts"
 import type { Program } from "./World.ts"
 
 export interface Nsp extends Program {
@@ -23,7 +23,7 @@ interface Watcher {
   readonly look: () => void
 }
 
-export const make = (ground: Ground, initial: Config.Configuration): Nsp => {
+export const make = (ground: Ground, name: string, initial: Config.Configuration): Nsp => {
   const { machines, observe, world } = ground
   const disk = new Map<string, Target.Target>()
   let manifests = initial
@@ -102,14 +102,14 @@ export const make = (ground: Ground, initial: Config.Configuration): Nsp => {
   }
 
   return {
-    name: names.nsp,
+    name,
     boot,
     configuration: () => manifests,
     configure: (configuration) => {
       manifests = configuration
-      if (world.isAlive(names.nsp)) changed?.()
+      if (world.isAlive(name)) changed?.()
     },
     targets: (filter) =>
-      registry === undefined || !world.isAlive(names.nsp) ? [] : Registry.targets(registry.current(), filter)
+      registry === undefined || !world.isAlive(name) ? [] : Registry.targets(registry.current(), filter)
   }
 }

@@ -1,8 +1,8 @@
-/** The kinds of life that a trench is put through: each with its size and its mix of faults, drawn from the seed. */
+/** The kinds of life that trenches are put through: each with its size and its mix of faults, drawn from the seed. */
 import * as Seed from "../../core/Seed.ts"
+import { prefixOf, type Size } from "./Cluster.ts"
 import type { Fault, Schedule } from "./Fault.ts"
 import type * as Manifests from "./Manifests.ts"
-import type { Size } from "./Trench.ts"
 
 export interface Profile {
   readonly summary: string
@@ -44,38 +44,58 @@ const processes = (size: Size): readonly [string, ...ReadonlyArray<string>] => [
   ...indexed("lb", size.frontends),
   ...indexed("fe", size.frontends),
   ...indexed("target", size.targets),
-  ...indexed("gateway", size.gateways)
+  ...indexed("gateway", size.gateways),
+  ...Array.from({ length: countOf(size) - 1 }, (_, n) => prefixOf(n + 1)).flatMap((prefix) => [
+    `${prefix}nsp`,
+    `${prefix}ipam`,
+    ...indexed(`${prefix}proxy`, size.nodes),
+    ...indexed(`${prefix}lb`, size.frontends),
+    ...indexed(`${prefix}fe`, size.frontends),
+    ...indexed(`${prefix}gateway`, size.gateways)
+  ])
 ]
+
+const countOf = ({ trenches = 1 }: Size): number => trenches
+
+/** One of the trenches; where there is one nothing is drawn. */
+const trenchIn = (draw: Draw, size: Size): number => countOf(size) === 1 ? 0 : draw(0, countOf(size) - 1)
+
+/** The first trench goes without saying. */
+const said = (trench: number): { readonly trench?: number } => trench === 0 ? {} : { trench }
 
 /** Two processes that talk to each other. */
 const channel = (draw: Draw, size: Size): readonly [string, string] => {
+  const of = prefixOf(trenchIn(draw, size))
   const target = `target-${draw(0, size.targets - 1)}`
-  const proxy = `proxy-${draw(0, size.nodes - 1)}`
+  const [nsp, ipam, proxy] = [`${of}nsp`, `${of}ipam`, `${of}proxy-${draw(0, size.nodes - 1)}`]
   const n = draw(0, size.frontends - 1)
+  const [balancer, frontend] = [`${of}lb-${n}`, `${of}fe-${n}`]
   return pick<readonly [string, string]>(draw, [
-    [target, "nsp"],
+    [target, nsp],
     [target, "nsmgr"],
-    [proxy, "nsp"],
-    [proxy, "ipam"],
+    [proxy, nsp],
+    [proxy, ipam],
     [proxy, "nsmgr"],
-    [`lb-${n}`, "nsp"],
-    [`lb-${n}`, "nsmgr"],
-    [`fe-${n}`, "nsp"],
-    [`fe-${n}`, `gateway-${draw(0, size.gateways - 1)}`],
-    ["ipam", "nsp"]
+    [balancer, nsp],
+    [balancer, "nsmgr"],
+    [frontend, nsp],
+    [frontend, `${of}gateway-${draw(0, size.gateways - 1)}`],
+    [ipam, nsp]
   ])
 }
 
 const application = (draw: Draw, size: Size): Fault => ({
   _tag: draw(0, 1) === 0 ? "Open" : "Close",
   target: draw(0, size.targets - 1),
-  stream: draw(0, size.streams - 1)
+  stream: draw(0, size.streams - 1),
+  ...said(trenchIn(draw, size))
 })
 
 const replaceable = (draw: Draw, size: Size): string => {
   const kind = draw(0, 3)
-  if (kind === 0) return `proxy-${draw(0, size.nodes - 1)}`
-  return kind === 1 ? `fe-${draw(0, size.frontends - 1)}` : `target-${draw(0, size.targets - 1)}`
+  if (kind > 1) return `target-${draw(0, size.targets - 1)}`
+  const of = prefixOf(trenchIn(draw, size))
+  return kind === 0 ? `${of}proxy-${draw(0, size.nodes - 1)}` : `${of}fe-${draw(0, size.frontends - 1)}`
 }
 
 /**
@@ -84,11 +104,13 @@ const replaceable = (draw: Draw, size: Size): string => {
  */
 const operator = (draw: Draw, size: Size): Fault => {
   const [which, present] = [draw(0, 12), draw(0, 2) > 0]
+  const trench = said(trenchIn(draw, size))
   const set = (kind: Manifests.Kind, n: number, isThere = present): Fault => ({
     _tag: "Set",
     kind,
     n,
-    present: isThere
+    present: isThere,
+    ...trench
   })
   switch (which) {
     case 0:
@@ -114,7 +136,30 @@ const operator = (draw: Draw, size: Size): Fault => {
     case 11:
       return set("port-nat", 0)
     default:
-      return { _tag: "Resize", stream: draw(0, size.streams - 1), maxTargets: draw(1, 12) }
+      return { _tag: "Resize", stream: draw(0, size.streams - 1), maxTargets: draw(1, 12), ...trench }
+  }
+}
+
+const anything = (draw: Draw, size: Size): Fault => {
+  const [a, b] = channel(draw, size)
+  const process = pick(draw, processes(size))
+  switch (draw(0, 7)) {
+    case 0:
+      return { _tag: "Part", a, b, forMs: draw(500, 80_000) }
+    case 1:
+      return { _tag: "Cut", a, b }
+    case 2:
+      return operator(draw, size)
+    case 3:
+      return { _tag: "Jump", process, byMs: draw(-leapMs, leapMs) }
+    case 4:
+      return { _tag: "Restart", process, pauseMs: draw(200, 5_000) }
+    case 5:
+      return application(draw, size)
+    case 6:
+      return { _tag: "Replace", process: replaceable(draw, size), pauseMs: draw(200, 20_000) }
+    default:
+      return { _tag: "Crash", process, downMs: draw(100, 30_000) }
   }
 }
 
@@ -132,7 +177,7 @@ export const profiles = {
       return processes(size).map((process) => {
         at += draw(2_000, 12_000)
         const pauseMs = draw(200, 5_000)
-        const _tag = /^(target|proxy|fe)-/.test(process) && draw(0, 1) === 0 ? "Replace" : "Restart"
+        const _tag = /^(t\d+-)?(target|proxy|fe)-/.test(process) && draw(0, 1) === 0 ? "Replace" : "Restart"
         return { at, fault: { _tag, process, pauseMs } as const }
       })
     }
@@ -169,29 +214,18 @@ export const profiles = {
   storm: {
     summary: "everything at once: crashes, partitions, churn and leaps of the clock",
     size: { ...small, targets: 6, gateways: 2 },
+    schedule: (draw, size) => spread(draw, draw(6, 24), 150_000, () => anything(draw, size))
+  },
+  trenches: {
+    summary: "two trenches over the same nodes: targets go from one to the other while anything happens to either",
+    size: { ...small, trenches: 2 },
     schedule: (draw, size) =>
-      spread(draw, draw(6, 24), 150_000, () => {
-        const [a, b] = channel(draw, size)
-        const process = pick(draw, processes(size))
-        switch (draw(0, 7)) {
-          case 0:
-            return { _tag: "Part", a, b, forMs: draw(500, 80_000) }
-          case 1:
-            return { _tag: "Cut", a, b }
-          case 2:
-            return operator(draw, size)
-          case 3:
-            return { _tag: "Jump", process, byMs: draw(-leapMs, leapMs) }
-          case 4:
-            return { _tag: "Restart", process, pauseMs: draw(200, 5_000) }
-          case 5:
-            return application(draw, size)
-          case 6:
-            return { _tag: "Replace", process: replaceable(draw, size), pauseMs: draw(200, 20_000) }
-          default:
-            return { _tag: "Crash", process, downMs: draw(100, 30_000) }
-        }
-      })
+      spread(
+        draw,
+        draw(6, 20),
+        150_000,
+        () => draw(0, 1) === 0 ? application(draw, size) : anything(draw, size)
+      )
   },
   scale: {
     summary: "50 nodes, 10 frontends, 100 streams, 1000 targets; a few crashes",

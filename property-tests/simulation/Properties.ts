@@ -2,11 +2,12 @@
  * What must hold in a simulated trench, by name and with its reason. Safety is looked at after steps and every second;
  * liveness when the faults are over and the bounded time to recover has passed.
  */
-import type * as Config from "../../core/config/Model.ts"
+import * as Config from "../../core/config/Model.ts"
 import * as Target from "../../core/config/Target.ts"
-import { LoadBalancer, type Model } from "../../core/loadbalancer/index.ts"
+import { LoadBalancer, type Model as Balancing } from "../../core/loadbalancer/index.ts"
 import { Cidr, Ip } from "../../core/net/index.ts"
 import * as Same from "../../core/Same.ts"
+import * as Addresses from "./Addresses.ts"
 import * as Manifests from "./Manifests.ts"
 import * as Oracle from "./Oracle.ts"
 import type * as Tapa from "./Tapa.ts"
@@ -26,6 +27,8 @@ export const reasons = {
   "open-again": "An application that asked for a configured stream gets it, once nothing stands in the way.",
   "announced-again": "VIPs are announced by every frontend once its load balancer can forward and a gateway listens.",
   "reachable": "Open means that packets of the stream's flows reach the target and that its answers reach a gateway.",
+  "isolated": "Trenches are networks of different owners: nothing of one may get into another.",
+  "left-alone": "A trench that is closed is nothing that those in another one may notice.",
   "watchers-know": "Whoever watches ends with the truth: what it missed while it was away must be made up for.",
   "registry-true": "The registry holds the open streams of living targets and nothing else.",
   "nothing-left": "After everything is closed no target, address, link, rule or announcement of it remains."
@@ -58,16 +61,16 @@ type Violate = (name: Name, detail: string) => void
 const violate = ({ world }: Trench.Trench): Violate => (name, detail) => world.violate(name, detail)
 
 /** The watch over safety of one run. */
-export const guard = (trench: () => Trench.Trench) => {
+export const guard = (trench: Trench.Trench) => {
   const silentSince = new Map<string, number>()
   let turn = 0
   let seen = -1
   return {
     /** After each change of the registry. */
-    registered: (): void => uniqueIdentifiers(trench()),
+    registered: (): void => uniqueIdentifiers(trench),
     /** After each change of rules: slots of targets that stay, stay. */
-    ruled: (name: string, before: Model.Ruleset | undefined, after: Model.Ruleset): void => {
-      const report = violate(trench())
+    ruled: (name: string, before: Balancing.Ruleset | undefined, after: Balancing.Ruleset): void => {
+      const report = violate(trench)
       for (const stream of after.streams) {
         const old = before?.streams.find((one) => one.name === stream.name && one.offset === stream.offset)
         if (old !== undefined && old.slots === stream.slots) flowsStay(name, old, stream, report)
@@ -75,17 +78,17 @@ export const guard = (trench: () => Trench.Trench) => {
     },
     /** Every second. */
     sample: (): void => {
-      const now = trench()
-      announced(now, silentSince)
-      const version = now.ground.kernels.version()
+      const { ground, targets, world } = trench
+      announced(trench, silentSince)
+      const version = ground.kernels.version()
       if (version !== seen) {
-        uniqueAddresses(now)
-        noLeak(now, turn++)
+        uniqueAddresses(trench)
+        noLeak(trench, turn++)
         // Of many targets only some are looked at each time.
-        if (now.targets.length <= everyTarget || turn % shares === 0) seen = version
+        if (targets.length <= everyTarget || turn % shares === 0) seen = version
       }
-      const limit = agendaLimit * now.world.names().length
-      if (now.world.pending() > limit) violate(now)("bounded-agenda", `${now.world.pending()} entries wait`)
+      const limit = agendaLimit * world.names().length
+      if (world.pending() > limit) violate(trench)("bounded-agenda", `${world.pending()} entries wait`)
     }
   }
 }
@@ -101,7 +104,7 @@ const uniqueIdentifiers = (trench: Trench.Trench): void => {
   }
 }
 
-const flowsStay = (name: string, before: Model.Stream, after: Model.Stream, report: Violate): void => {
+const flowsStay = (name: string, before: Balancing.Stream, after: Balancing.Stream, report: Violate): void => {
   if (Same.equals(before.identifiers, after.identifiers)) return
   const [old, marks] = [Oracle.marksOf(before), Oracle.marksOf(after)]
   const [left, joined] = [new Set(before.identifiers), new Set(after.identifiers)]
@@ -122,7 +125,7 @@ const uniqueAddresses = (trench: Trench.Trench): void => {
   const { kernels } = trench.ground
   for (const netns of kernels.names()) {
     for (const { cidr, link } of kernels.get(netns).addresses) {
-      if (link === Oracle.primary || !/^(172\.|fd00:)/.test(cidr)) continue
+      if (link === Oracle.primary || !Addresses.isLeased(cidr) || !trench.reaches({ netns, link })) continue
       const owner = `${netns} ${link}`
       const other = owners.get(Cidr.ip(cidr))
       if (other !== undefined && other !== owner) {
@@ -174,7 +177,7 @@ export const settled = (trench: Trench.Trench): void => {
   const isFull = streams.some((stream) => wishers(trench, stream).length > stream.maxTargets)
   openAgain(trench, report)
   const open = trench.targets.flatMap((target) =>
-    target.statuses().filter(({ status }) => status === "Open").map(({ at }) => `${target.name} ${at.stream}`)
+    target.statuses().filter(({ at, status }) => status === "Open" && at.trench === trench.name)
   )
   const registered = trench.nsp.targets({ kind: "default", status: "enabled" })
   // Those that wait for a place in a full stream come and go disabled.
@@ -190,27 +193,27 @@ export const settled = (trench: Trench.Trench): void => {
   watchersKnow(trench, registered, report)
 }
 
-const wishers = ({ targets }: Trench.Trench, { stream }: Config.StreamKey): ReadonlyArray<Tapa.Tapa> =>
-  targets.filter((target) => target.wished().some((wish) => wish.stream === stream))
+const wishers = ({ targets }: Trench.Trench, stream: Config.StreamKey): ReadonlyArray<Tapa.Tapa> =>
+  targets.filter((target) => target.wished().some((wish) => Config.sameStream(wish, stream)))
 
-const statusOf = ({ statuses }: Tapa.Tapa, stream: string): string =>
-  statuses().find(({ at }) => at.stream === stream)?.status ?? "absent"
+const statusOf = ({ statuses }: Tapa.Tapa, stream: Config.StreamKey): string =>
+  statuses().find(({ at }) => Config.sameStream(at, stream))?.status ?? "absent"
 
 /** Of a stream that more want than it can have, as many as it can have. */
 const openAgain = (trench: Trench.Trench, report: Violate): void => {
   const { streams } = trench.nsp.configuration()
   for (const stream of streams) {
     const all = wishers(trench, stream)
-    const open = all.filter((target) => statusOf(target, stream.stream) === "Open").length
+    const open = all.filter((target) => statusOf(target, stream) === "Open").length
     if (open === Math.min(all.length, stream.maxTargets)) continue
-    const states = all.map((target) => `${target.name} ${statusOf(target, stream.stream)}`)
+    const states = all.map((target) => `${target.name} ${statusOf(target, stream)}`)
     report("open-again", `${open} of at most ${stream.maxTargets} have ${stream.stream} open: ${states.join()}`)
   }
   for (const target of trench.targets) {
-    for (const { stream } of target.wished()) {
-      if (streams.some((one) => one.stream === stream)) continue
-      const status = statusOf(target, stream)
-      if (status !== "Undefined") report("open-again", `${stream} of ${target.name} is ${status}, not Undefined`)
+    for (const wish of target.wished()) {
+      if (wish.trench !== trench.name || streams.some((one) => Config.sameStream(one, wish))) continue
+      const status = statusOf(target, wish)
+      if (status !== "Undefined") report("open-again", `${wish.stream} of ${target.name} is ${status}, not Undefined`)
     }
   }
 }
@@ -263,7 +266,7 @@ const reachable = (
 
 /** Why a packet to the target, or its answer, does not arrive. */
 const roundTrip = (
-  { gateways, ground: { kernels }, nsp, world }: Trench.Trench,
+  { gateways, ground: { kernels }, nsp, owns, reaches, world }: Trench.Trench,
   { netns, rules }: Trench.Trench["loadBalancers"][number],
   target: Target.Target,
   flow: Config.Flow,
@@ -286,10 +289,13 @@ const roundTrip = (
   if (chosen !== mark) return `the load balancer says: ${chosen}`
   const there = Oracle.walk(kernels, netns, packet, mark)
   if (there._tag !== "Delivered") return `there: ${explain(there)}`
-  const owns = kernels.get(there.netns).addresses.some(({ cidr }) => target.ips.includes(cidr))
-  if (!owns) return `there: ${there.netns} is not the target`
+  const isOwn = kernels.get(there.netns).addresses.some(({ cidr, link }) =>
+    target.ips.includes(cidr) && reaches({ netns: there.netns, link })
+  )
+  if (!isOwn) return `there: ${there.netns} is not the target`
   const back = Oracle.walk(kernels, there.netns, { source: vip, destination: source })
   if (back._tag !== "Left") return `back: ${explain(back)}`
+  if (!owns(back.netns)) return `back: ${explain(back)}, in another trench`
   const gateway = gateways.find(({ addresses }) => back.via !== undefined && addresses.includes(back.via))
   return gateway !== undefined && world.isAlive(gateway.name) ? undefined : `back: ${explain(back)}`
 }
@@ -353,9 +359,12 @@ export const closed = (trench: Trench.Trench): void => {
   if (leases.length > 0) report(`${leases.length} addresses are leased, one to ${leases[0]?.path[2]}`)
   for (const { name, netns, statuses } of trench.targets) {
     const { links, rules } = kernels.get(netns)
-    if (links.length > 1) report(`${name} has the links ${links.map((link) => link.name).join()}`)
-    if (rules.length > 0) report(`${name} has ${rules.length} rules`)
-    if (statuses().length > 0) report(`${name} has ${statuses().length} streams`)
+    const own = links.filter(({ name }) => name !== Oracle.primary && trench.reaches({ netns, link: name }))
+    if (own.length > 0) report(`${name} has the links ${own.map((link) => link.name).join()}`)
+    // Of a target that is in another trench nobody can tell whose rules they are.
+    if (links.length === 1 && rules.length > 0) report(`${name} has ${rules.length} rules`)
+    const left = statuses().filter(({ at }) => at.trench === trench.name)
+    if (left.length > 0) report(`${name} has ${left.length} streams`)
   }
   for (const { name, rules } of trench.loadBalancers) {
     const used = rules()?.streams.filter(({ identifiers }) => identifiers.length > 0) ?? []

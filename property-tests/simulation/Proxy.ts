@@ -8,7 +8,7 @@ import { Configuration } from "../../core/nsp/index.ts"
 import { Model, Proxy, type Targets } from "../../core/proxy/index.ts"
 import * as Actor from "./Actor.ts"
 import * as Endpoint from "./Endpoint.ts"
-import { follow, type Ground, lifetimes, names, requestMs } from "./Ground.ts"
+import { follow, type Ground, lifetimes, requestMs } from "./Ground.ts"
 import * as Sdk from "./Sdk.ts"
 import type { Life, Program } from "./World.ts"
 
@@ -20,6 +20,8 @@ export interface Options {
   readonly conduit: string
   readonly families: ReadonlyArray<Ip.Family>
   readonly netns: string
+  readonly nsp: string
+  readonly ipam: string
 }
 
 export interface ProxyProgram extends Program {
@@ -165,7 +167,7 @@ export const make = (ground: Ground, options: Options): ProxyProgram => {
     follow<ReadonlyArray<Cidr.Cidr>>(
       ground,
       life,
-      names.nsp,
+      options.nsp,
       ({ nsp }, emit) => nsp?.watch((all) => Configuration.vips(all, { trench }).map(({ address }) => address), emit),
       (vips) => running.send({ _tag: "VipsChanged", vips })
     )
@@ -179,7 +181,7 @@ export const make = (ground: Ground, options: Options): ProxyProgram => {
 const allot = (
   { network }: Ground,
   life: Life,
-  { conduit, node, startedAt, trench }: Options & { readonly startedAt: number },
+  { conduit, ipam, node, startedAt, trench }: Options & { readonly startedAt: number },
   command: Extract<Command, { readonly _tag: "AllocateAddresses" | "ReleaseAddresses" }>,
   send: (event: Event) => void
 ): Actor.Stop => {
@@ -196,7 +198,7 @@ const allot = (
     }
     stop = network.call<IpamModel.Answer>(
       life,
-      names.ipam,
+      ipam,
       ({ ipam }, answer) =>
         ipam?.[isAllocate ? "allocate" : "release"]({ ...child, trench, conduit, node, startedAt }, answer),
       { timeoutMs: requestMs, waitForReady: true },

@@ -6,7 +6,7 @@ import * as Shrink from "./Shrink.ts"
 import * as Simulation from "./Simulation.ts"
 import * as Trace from "./Trace.ts"
 
-const everyday = ["calm", "upgrade", "flaky", "crashes", "churn", "storm"] as const
+const everyday = ["calm", "upgrade", "flaky", "crashes", "churn", "storm", "trenches"] as const
 /** Nightly runs find what is rare; a fresh seed for each run of the tests finds what a change has broken. */
 const fresh = Math.floor(Math.random() * 1_000_000)
 
@@ -76,9 +76,9 @@ const report = ({ schedule, seed, violations }: Simulation.Outcome): string =>
   ].join("\n")
 
 describe("A simulated trench", () => {
-  it("lives the same life from the same seed, byte for byte", () => {
+  it.each(["storm", "trenches"] as const)("lives the same life from the same seed, byte for byte, in %s", (name) => {
     const [first = "", second] = [1, 2].map(() => {
-      const { journal } = Simulation.run({ profile: Profiles.profiles.storm, seed: 7, trace: true })
+      const { journal } = Simulation.run({ profile: Profiles.profiles[name], seed: 7, trace: true })
       return journal === undefined ? "" : Trace.ndjson(journal)
     })
     assert.isAbove(first.length, 100_000)

@@ -7,7 +7,7 @@ import * as Same from "../../core/Same.ts"
 import { Ambassador, type Model } from "../../core/tapa/index.ts"
 import * as Actor from "./Actor.ts"
 import type * as Api from "./Api.ts"
-import { type Ground, lifetimes, names, requestMs } from "./Ground.ts"
+import { type Ground, lifetimes, requestMs } from "./Ground.ts"
 import * as Sdk from "./Sdk.ts"
 import type { Life, Program } from "./World.ts"
 
@@ -16,6 +16,10 @@ export interface Options {
   readonly node: string
   readonly namespace: string
   readonly netns: string
+  /** The streams that the application wants from the beginning. */
+  readonly wishes: ReadonlyArray<Config.StreamKey>
+  /** The process that is the NSP of a trench. */
+  readonly nspOf: (trench: string) => string
 }
 
 export interface Tapa extends Program {
@@ -43,7 +47,7 @@ const everything = { trench: "", conduit: "", stream: "" }
 
 export const make = (ground: Ground, options: Options): Tapa => {
   const { machines, observe, world } = ground
-  const wishes = new Map<string, Config.StreamKey>()
+  const wishes = new Map(options.wishes.map((stream) => [keyOf(stream), stream]))
   let watched: ReadonlyArray<Model.StreamStatus> = []
   let actor: Actor.Actor<Ambassador.State, Event> | undefined
   let ask: ((tag: "OpenRequested" | "CloseRequested", stream: Config.StreamKey) => void) | undefined
@@ -70,7 +74,7 @@ export const make = (ground: Ground, options: Options): Tapa => {
         seed: life.draw(0, 0xffff_ffff)
       },
       (command: Command, send: Send) => {
-        if (command._tag !== "Reply") return perform(ground, life, sdk, command, send)
+        if (command._tag !== "Reply") return perform(ground, life, sdk, options.nspOf, command, send)
         const again = asked.get(command.reply)
         asked.delete(command.reply)
         if (command.answer._tag === "Unavailable" || command.answer._tag === "Conflict") again?.()
@@ -124,7 +128,14 @@ export const make = (ground: Ground, options: Options): Tapa => {
   }
 }
 
-const perform = (ground: Ground, life: Life, sdk: Sdk.Sdk, command: Command, send: Send): Actor.Stop => {
+const perform = (
+  ground: Ground,
+  life: Life,
+  sdk: Sdk.Sdk,
+  nspOf: Options["nspOf"],
+  command: Command,
+  send: Send
+): Actor.Stop => {
   const { network } = ground
   const waitForReady = { waitForReady: true }
   switch (command._tag) {
@@ -138,7 +149,7 @@ const perform = (ground: Ground, life: Life, sdk: Sdk.Sdk, command: Command, sen
       let stop: (() => void) | undefined
       stop = network.watch<ReadonlyArray<Target.Target>>(
         life,
-        names.nsp,
+        nspOf(at.trench),
         ({ nsp }, emit) => nsp?.watchTargets({ kind: "default", status: "any", stream: at }, emit),
         {
           message: (targets) => {
@@ -155,7 +166,7 @@ const perform = (ground: Ground, life: Life, sdk: Sdk.Sdk, command: Command, sen
       const { at, call } = command
       return network.call<void>(
         life,
-        names.nsp,
+        nspOf(at.trench),
         ({ nsp }, answer) => nsp?.register(targetOf(command), answer),
         waitForReady,
         (reply) =>
@@ -170,7 +181,7 @@ const perform = (ground: Ground, life: Life, sdk: Sdk.Sdk, command: Command, sen
       const { at, call } = command
       return network.call<void>(
         life,
-        names.nsp,
+        nspOf(at.trench),
         ({ nsp }, answer) => nsp?.unregister(targetOf(command), answer),
         waitForReady,
         (reply) =>
@@ -186,6 +197,7 @@ const perform = (ground: Ground, life: Life, sdk: Sdk.Sdk, command: Command, sen
       return watch<ReadonlyArray<Config.Stream>>(
         ground,
         life,
+        nspOf(at.trench),
         ({ nsp }, emit) => nsp?.watch((all) => Configuration.streams(all, { ...at }), emit),
         (streams) => send({ _tag: "StreamsChanged", at, call, streams }),
         () => send({ _tag: "StreamsLost", at, call, reason: "Unavailable" })
@@ -196,6 +208,7 @@ const perform = (ground: Ground, life: Life, sdk: Sdk.Sdk, command: Command, sen
       return watch<ReadonlyArray<Cidr.Cidr>>(
         ground,
         life,
+        nspOf(at.trench),
         ({ nsp }, emit) => nsp?.watch((all) => vipsOf(Configuration.flows(all, { ...at })), emit),
         (vips) => send({ _tag: "VipsChanged", at, call, vips }),
         () => send({ _tag: "VipsLost", at, call, reason: "Unavailable" })
@@ -242,10 +255,11 @@ const perform = (ground: Ground, life: Life, sdk: Sdk.Sdk, command: Command, sen
 const watch = <A>(
   { network }: Ground,
   life: Life,
+  nsp: string,
   open: (api: Api.Api, emit: (value: A) => void) => Api.Leave | undefined,
   message: (value: A) => void,
   end: () => void
-): Actor.Stop => network.watch<A>(life, names.nsp, open, { message, end }, true)
+): Actor.Stop => network.watch<A>(life, nsp, open, { message, end }, true)
 
 const vipsOf = (flows: ReadonlyArray<Config.Flow>): ReadonlyArray<Cidr.Cidr> => [
   ...new Set(flows.flatMap(({ vips }) => vips.map(({ address }) => address)))

@@ -1,7 +1,10 @@
 /** Whole trenches in virtual time: worlds, profiles, properties, traces. */
+export * as Addresses from "./Addresses.ts"
+export * as Cluster from "./Cluster.ts"
 export * as Coverage from "./Coverage.ts"
 export * as Fault from "./Fault.ts"
 export * as Ground from "./Ground.ts"
+export * as Isolation from "./Isolation.ts"
 export * as Journal from "./Journal.ts"
 export * as Manifests from "./Manifests.ts"
 export * as Oracle from "./Oracle.ts"

@@ -73,8 +73,9 @@ const campaign = (
 ): Effect.Effect<Campaign.Result, Error> =>
   Effect.gen(function*() {
     const { maxSteps, mutant, runs, schedule, seed } = settings
-    const profile = Profiles.profiles[name]
-    const { nodes = profile.size.nodes, targets = profile.size.targets } = settings
+    const profile: Profiles.Profile = Profiles.profiles[name]
+    const { size } = profile
+    const { nodes = size.nodes, targets = size.targets, trenches = size.trenches ?? 1 } = settings
     const where = own === undefined ? name : `${name} of ${own.name}`
     const plan: Campaign.Plan = {
       name: where,
@@ -82,7 +83,7 @@ const campaign = (
       seed,
       runs,
       maxSteps,
-      size: { ...profile.size, ...own?.size, nodes, targets },
+      size: { ...size, ...own?.size, nodes, targets, trenches },
       ...own === undefined ? {} : { given: own.given },
       ...schedule === undefined ? {} : { schedule },
       ...mutant === undefined ? {} : { machines: mutant.machines }
@@ -112,12 +113,13 @@ const campaign = (
 
 /** What of the command line a run depends on besides profile and seed. */
 const said = (
-  { config, maxSteps, mutant, nodes, schedule, targets }: Options.Settings,
+  { config, maxSteps, mutant, nodes, schedule, targets, trenches }: Options.Settings,
   { size }: Profiles.Profile
 ): ReadonlyArray<string> => [
   ...config === undefined ? [] : [`--config ${config}`],
   ...targets === undefined || targets === size.targets ? [] : [`--targets ${targets}`],
   ...nodes === undefined || nodes === size.nodes ? [] : [`--nodes ${nodes}`],
+  ...trenches === undefined || trenches === size.trenches ? [] : [`--trenches ${trenches}`],
   ...mutant === undefined ? [] : [`--mistake "${mutant.mistake}"`],
   ...schedule === undefined ? [] : ["--faults FILE"],
   ...maxSteps === Options.defaultSteps ? [] : [`--steps ${maxSteps}`]

@@ -3,6 +3,7 @@ import { Result, Schema } from "effect"
 import * as fs from "node:fs"
 import { Fault, Profiles } from "../../property-tests/simulation/index.ts"
 import * as Mutants from "../../property-tests/simulation/Mutants.ts"
+import type { Mutant } from "../../property-tests/simulation/Mutation.ts"
 import type { Arguments } from "../runtime/Tool.ts"
 
 const list = Object.entries(Profiles.profiles)
@@ -17,6 +18,7 @@ export const usage =
              is simulated in place of the one that the profile has; what is not modelled is named
   --targets  how many targets there are, 1 to 2000 (as the profile says)
   --nodes    how many nodes they are spread over, 1 to 200 (as the profile says)
+  --trenches how many trenches there are on these nodes, 1 to 9 (as the profile says); --config gives the first one
   --seed     the first seed; runs take this one and those after it (a fresh one, which is printed)
   --runs     how many lives (20; with --faults, --trace or --record 1)
   --steps    the most machine steps of a run (10000000)
@@ -40,6 +42,7 @@ export const options = {
   config: { type: "string" },
   targets: { type: "string" },
   nodes: { type: "string" },
+  trenches: { type: "string" },
   seed: { type: "string" },
   runs: { type: "string" },
   steps: { type: "string", default: String(defaultSteps) },
@@ -55,11 +58,12 @@ export interface Settings {
   readonly config: string | undefined
   readonly targets: number | undefined
   readonly nodes: number | undefined
+  readonly trenches: number | undefined
   readonly seed: number
   readonly runs: number
   readonly maxSteps: number
   readonly schedule: Fault.Schedule | undefined
-  readonly mutant: Mutants.Mutant | undefined
+  readonly mutant: Mutant | undefined
   readonly report: string | undefined
   readonly trace: string | undefined
   readonly record: string | undefined
@@ -109,6 +113,7 @@ export const read = (
     config: text("config"),
     targets: whole("targets", 1, 2_000),
     nodes: whole("nodes", 1, 200),
+    trenches: whole("trenches", 1, 9),
     seed: whole("seed", 0, 0xffff_ffff) ?? Math.floor(Math.random() * 1_000_000_000),
     runs: whole("runs", 1, 100_000_000) ?? (isOne ? 1 : 20),
     maxSteps: whole("steps", 1, Number.MAX_SAFE_INTEGER) ?? defaultSteps,

@@ -120,9 +120,9 @@ const cut = (text: string): string => `${text.slice(0, valueLimit / 2)} … cut,
 /** Along the way of a packet: from outside to the targets, then those who only govern. */
 const groups: ReadonlyArray<readonly [Model.Group, RegExp]> = [
   ["world", /^world$/],
-  ["outside", /^gateway-/],
-  ["frontends", /^(fe|lb)-/],
-  ["proxies", /^proxy-/],
+  ["outside", /^(t\d+-)?gateway-/],
+  ["frontends", /^(t\d+-)?(fe|lb)-/],
+  ["proxies", /^(t\d+-)?proxy-/],
   ["targets", /^target-/],
   ["control", /./]
 ]
@@ -131,8 +131,9 @@ const groupOf = (name: string): Model.Group => groups.find(([, names]) => names.
 
 const lanesOf = (entries: ReadonlyArray<Journal.Entry>): ReadonlyArray<string> => {
   const names = new Set(["world", ...entries.map(({ process }) => process)])
-  return [...names].toSorted((a, b) => rank(a) - rank(b) || numberOf(a) - numberOf(b))
+  return [...names].toSorted((a, b) => rank(a) - rank(b) || trenchOf(a) - trenchOf(b) || numberOf(a) - numberOf(b))
 }
 
 const rank = (name: string): number => groups.findIndex(([, pattern]) => pattern.test(name))
+const trenchOf = (name: string): number => Number(/^t(\d+)-/.exec(name)?.[1] ?? 0)
 const numberOf = (name: string): number => Number(/\d+$/.exec(name)?.[0] ?? 0)
