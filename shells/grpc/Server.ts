@@ -75,6 +75,31 @@ export function service(
   return { definition, handlers }
 }
 
+/**
+ * As `service`, with handlers that are there only once somebody calls; for what is loaded or started with its first use.
+ */
+export function deferred<D extends Definition.Definition, R, S>(
+  definition: D,
+  handlers: Effect.Effect<Handlers<D, R>, never, S>
+): Service<R | S>
+export function deferred<R>(
+  definition: Definition.Definition,
+  handlers: Effect.Effect<Service<R>["handlers"], never, R>
+): Service<R> {
+  const call = (name: string, { responseStream }: Definition.Method): AnyHandler<R> => (request, call) => {
+    const answer = Effect.map(handlers, (all) => all[name]?.(request, call))
+    return responseStream
+      ? Stream.unwrap(Effect.map(answer, (stream) => Stream.isStream(stream) ? stream : Stream.die(mixedUp)))
+      : Effect.flatMap(answer, (effect) => Effect.isEffect(effect) ? effect : Effect.die(mixedUp))
+  }
+  return {
+    definition,
+    handlers: Object.fromEntries(Object.entries(definition.methods).map(([name, method]) => [name, call(name, method)]))
+  }
+}
+
+const mixedUp = "the handler of a unary method returned a stream, or the other way round"
+
 /** Where and how to serve. */
 export interface Options<Services> {
   /** `unix:///path`, `tcp://[::]:7778`, `host:port` or `:port`; port 0 chooses a free one. */
@@ -168,7 +193,7 @@ const runUnary = (
 ): void => {
   const effect = Effect.suspend(() => {
     const answer = handler(call.request, describe(call))
-    return Effect.isEffect(answer) ? answer : Effect.die("the handler of a unary method returned a stream")
+    return Effect.isEffect(answer) ? answer : Effect.die(mixedUp)
   })
   run(context, unary, call, effect, (exit) => {
     if (Exit.isSuccess(exit)) respond(null, exit.value)
@@ -185,7 +210,7 @@ const runStream = (
     const answer = handler(call.request, describe(call))
     return Stream.isStream(answer)
       ? Stream.runForEach(answer, (message) => write(call, message))
-      : Effect.die("the handler of a streaming method returned an effect")
+      : Effect.die(mixedUp)
   })
   run(context, streams, call, effect, (exit) => {
     if (Exit.isSuccess(exit)) call.end()

@@ -13,6 +13,7 @@ import * as Namespace from "../netlink/Namespace.ts"
 import * as Netlink from "../netlink/Netlink.ts"
 import * as Settings from "../runtime/Settings.ts"
 import { NsmClient } from "../sdk/Client.ts"
+import * as Ambassador from "./Ambassador.ts"
 import * as Config from "./Config.ts"
 import { addresses, startManager, startProxy, tag, until } from "./KernelRig.ts"
 import { serve } from "./Main.ts"
@@ -47,7 +48,8 @@ const startTapa = (folder: string, manager: string, namespace: string, port: num
     })
     const scope = yield* Scope.fork(yield* Effect.scope)
     yield* Effect.forkIn(
-      Effect.provide(serve(settings), [nsm, Health.serve(`unix://${folder}/health.sock`)]).pipe(Scope.provide(scope)),
+      Effect.provide(serve(settings, Ambassador.start(settings)), [nsm, Health.serve(`unix://${folder}/health.sock`)])
+        .pipe(Scope.provide(scope)),
       scope
     )
     const client = yield* Client.make({ target: `unix://${settings.socket}`, waitForReady: true, maxBackoffMs: 50 })

@@ -1,24 +1,25 @@
-/** `sluice tapa`: the ambassador of a target, beside the application in its pod. */
-import { Effect, Stream } from "effect"
+/**
+ * `sluice tapa`: the ambassador of a target, beside the application in its pod.
+ *
+ * It listens and reports health at once. What an application needs, from the machine to the clients of NSM and NSP, is
+ * loaded and started with its first call: each pod has a sidecar, and until then it is as small as a server can be.
+ */
+import { Effect, Option } from "effect"
 import type { Scope } from "effect"
-import { randomInt } from "node:crypto"
-import { Ambassador } from "../../core/tapa/index.ts"
+import { TapDefinition } from "../../proto/gen/api/ambassador/v1/tap.ts"
 import type * as GrpcError from "../grpc/Error.ts"
 import * as Health from "../grpc/Health.ts"
 import * as Server from "../grpc/Server.ts"
-import * as Memory from "../runtime/Memory.ts"
+import * as OnDemand from "../runtime/OnDemand.ts"
 import * as Process from "../runtime/Process.ts"
-import * as Replies from "../runtime/Replies.ts"
-import * as Runner from "../runtime/Runner.ts"
-import { NsmClient } from "../sdk/Client.ts"
+import type { Ambassador } from "./Ambassador.ts"
 import * as Config from "./Config.ts"
-import * as Interpreter from "./Interpreter.ts"
-import * as Tap from "./Server.ts"
 
 /** Serves the ambassador until the process is asked to end, then closes streams and connections. */
-export const serve = (
-  settings: Config.Settings
-): Effect.Effect<void, GrpcError.GrpcError, Scope.Scope | Health.Health | NsmClient> =>
+export const serve = <R>(
+  settings: Config.Settings,
+  start: Effect.Effect<Ambassador, never, R>
+): Effect.Effect<void, GrpcError.GrpcError, R | Scope.Scope | Health.Health> =>
   Effect.gen(function*() {
     const health = yield* Health.Health
     yield* health.register(Health.probes.startup)
@@ -27,21 +28,21 @@ export const serve = (
     // The name of the constant in Meridio, which its documents use for the service.
     yield* health.register("AmbassadorSvc", ["Ambassador"])
 
-    const replies = Replies.make<Ambassador.Answer>()
-    const machine = yield* Runner.start(Ambassador.machine, {
-      input: { settings: Config.ofMachine(settings), seed: randomInt(0xffff_ffff) },
-      perform: yield* Interpreter.make(settings, replies)
-    })
+    const ambassador = yield* OnDemand.make("ambassador", start)
     const address = `unix://${settings.socket}`
-    yield* Server.serve({ address, services: [Tap.service(machine, replies), Health.service(health)] })
+    const tap = Server.deferred(TapDefinition, Effect.map(ambassador.get, ({ handlers }) => handlers))
+    yield* Server.serve({ address, services: [tap, Health.service(health)] })
     const probe = { service: "Ambassador", address, timeoutMs: settings.probeTimeoutMs, listens: true }
     yield* Effect.forkScoped(Health.selfProbe(probe))
-    yield* Effect.forkScoped(Memory.giveBackWhenQuiet(machine.changes))
 
     yield* Process.shutdownRequested
-    machine.send({ _tag: "ShutdownRequested" })
-    yield* Stream.runHead(Stream.filter(machine.changes, Ambassador.isStopped))
+    yield* Effect.flatMap(
+      ambassador.used,
+      Option.match({ onNone: () => Effect.void, onSome: ({ drain }) => drain })
+    )
   })
+
+const code = Effect.promise(() => import("./Ambassador.ts"))
 
 /** The machine drains in two steps, unregister and disconnect, and a second; then sockets and channels close. */
 export const graceMs = ({ timeoutMs }: Config.Settings): number => 2 * timeoutMs + 5_000
@@ -54,16 +55,5 @@ export const command = Process.program({
   validate: Config.validate,
   logLevel: ({ logLevel }) => logLevel,
   graceMs,
-  main: (settings) =>
-    Effect.provide(
-      serve(settings),
-      NsmClient.layer({
-        name: settings.name,
-        manager: settings.nsmSocket,
-        naming: "Counter",
-        dialTimeoutMs: settings.dialTimeoutMs,
-        requestTimeoutMs: settings.timeoutMs,
-        maxTokenLifetimeMs: settings.maxTokenLifetimeMs
-      })
-    )
+  main: (settings) => serve(settings, Effect.orDie(Effect.flatMap(code, ({ startWithNsm }) => startWithNsm(settings))))
 })

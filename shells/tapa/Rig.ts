@@ -11,6 +11,7 @@ import * as Health from "../grpc/Health.ts"
 import * as Server from "../grpc/Server.ts"
 import * as Wire from "../nsp/Wire.ts"
 import * as Settings from "../runtime/Settings.ts"
+import * as Ambassador from "./Ambassador.ts"
 import * as Config from "./Config.ts"
 import { serve } from "./Main.ts"
 import * as ManagerInMemory from "./ManagerInMemory.ts"
@@ -96,7 +97,7 @@ export const world = Effect.gen(function*() {
   const start = Effect.gen(function*() {
     const scope = yield* Scope.make()
     const fiber = yield* Effect.forkIn(
-      serve(settings).pipe(
+      serve(settings, Ambassador.start(settings)).pipe(
         Effect.provide([nsm.layer, Health.serve(`unix://${folder}/health.sock`)]),
         Effect.provideService(Scope.Scope, scope),
         Effect.provide(Logger.layer([]))

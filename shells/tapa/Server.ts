@@ -6,36 +6,35 @@ import { Effect, Equal, Stream } from "effect"
 import { Ambassador, type Model } from "../../core/tapa/index.ts"
 import * as Tap from "../../proto/gen/api/ambassador/v1/tap.ts"
 import * as GrpcError from "../grpc/Error.ts"
-import * as Server from "../grpc/Server.ts"
+import type * as Server from "../grpc/Server.ts"
 import type * as Replies from "../runtime/Replies.ts"
 import type { Running } from "../runtime/Runner.ts"
 
-/** The service, to be served on the socket of the ambassador. */
-export const service = (
+/** The handlers of the service. */
+export const handlers = (
   machine: Running<Ambassador.State, Ambassador.Event>,
   replies: Replies.Replies<Ambassador.Answer>
-) =>
-  Server.service(Tap.TapDefinition, {
-    open: (stream: Tap.Stream) =>
-      Effect.flatMap(
-        replies.ask((reply) => machine.send({ _tag: "OpenRequested", reply, stream: requestOf(stream) })),
-        respond
-      ),
-    close: (stream: Tap.Stream) =>
-      Effect.flatMap(
-        replies.ask((reply) => machine.send({ _tag: "CloseRequested", reply, stream: requestOf(stream) })),
-        respond
-      ),
-    // The list at once, even if it is empty, then after each change; a slow reader sees only the newest.
-    watch: (stream: Tap.Stream) => {
-      const filter = filterOf(stream)
-      return machine.changes.pipe(
-        Stream.map((state) => Ambassador.statuses(state, filter)),
-        Stream.changesWith((a, b) => Equal.equals(a, b)),
-        Stream.map((statuses) => ({ streamStatus: statuses.map(toStreamStatus) }))
-      )
-    }
-  })
+): Server.Handlers<Tap.TapDefinition, never> => ({
+  open: (stream) =>
+    Effect.flatMap(
+      replies.ask((reply) => machine.send({ _tag: "OpenRequested", reply, stream: requestOf(stream) })),
+      respond
+    ),
+  close: (stream) =>
+    Effect.flatMap(
+      replies.ask((reply) => machine.send({ _tag: "CloseRequested", reply, stream: requestOf(stream) })),
+      respond
+    ),
+  // The list at once, even if it is empty, then after each change; a slow reader sees only the newest.
+  watch: (stream) => {
+    const filter = filterOf(stream)
+    return machine.changes.pipe(
+      Stream.map((state) => Ambassador.statuses(state, filter)),
+      Stream.changesWith((a, b) => Equal.equals(a, b)),
+      Stream.map((statuses) => ({ streamStatus: statuses.map(toStreamStatus) }))
+    )
+  }
+})
 
 const respond = (answer: Ambassador.Answer): Effect.Effect<object, GrpcError.GrpcError> => {
   switch (answer._tag) {

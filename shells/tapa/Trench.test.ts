@@ -10,6 +10,7 @@ import * as Client from "../grpc/Client.ts"
 import * as Health from "../grpc/Health.ts"
 import * as TargetWire from "../nsp/TargetWire.ts"
 import * as Settings from "../runtime/Settings.ts"
+import * as Ambassador from "./Ambassador.ts"
 import * as Config from "./Config.ts"
 import { serve } from "./Main.ts"
 import * as ManagerInMemory from "./ManagerInMemory.ts"
@@ -39,7 +40,10 @@ const startTapa = (files: string, n: number, port: number) =>
     }))
     const { layer } = yield* ManagerInMemory.make(`172.16.0.${n + 1}/24`)
     yield* Effect.forkScoped(
-      Effect.provide(serve(settings), [layer, Health.serve(`unix://${files}/health-${n}.sock`)])
+      Effect.provide(serve(settings, Ambassador.start(settings)), [
+        layer,
+        Health.serve(`unix://${files}/health-${n}.sock`)
+      ])
     )
     return yield* Client.make({ target: `unix://${socket}`, waitForReady: true, maxBackoffMs: 50 })
   })
