@@ -30,9 +30,13 @@ export const text = <A extends string, B>(f: (text: A) => B, limit = 65_536): (t
 
 /**
  * The function of a record with its last answer for each `owner`: kept while every field is the same, or an array of the
- * same items.
+ * same items, unless something else is said to be the same.
  */
-export const last = <A extends object, B>(owner: (input: A) => object, f: (input: A) => B): (input: A) => B => {
+export const last = <A extends object, B>(
+  owner: (input: A) => object,
+  f: (input: A) => B,
+  isSame: (a: A, b: A) => boolean = hasSameFields
+): (input: A) => B => {
   const known = new WeakMap<object, { readonly input: A; readonly answer: B }>()
   return (input) => {
     const key = owner(input)
@@ -45,7 +49,7 @@ export const last = <A extends object, B>(owner: (input: A) => object, f: (input
 }
 
 // Nothing is allocated but the names, which V8 keeps with the shape: most questions are asked for the second time.
-const isSame = (a: object, b: object): boolean => {
+const hasSameFields = (a: object, b: object): boolean => {
   if (!isRecord(a) || !isRecord(b)) return false
   const names = Object.keys(a)
   if (names.length !== Object.keys(b).length) return false

@@ -10,12 +10,17 @@ import * as Flows from "./Flows.ts"
 import type { FastPath, Stream } from "./Model.ts"
 import { baseChain, chain, liveMap, type Object, set } from "./Objects.ts"
 import * as PortNat from "./PortNat.ts"
-import { protocols, type Words } from "./Words.ts"
+import { protocols, type Words, words } from "./Words.ts"
+
+/** The fast path besides its targets. */
+export interface Path extends Omit<FastPath, "hops"> {
+  /** The word for what leads to the targets of a stream: a link, or a map of links. */
+  readonly devices: ReadonlyArray<{ readonly offset: number; readonly word: string }>
+}
 
 export interface Given {
-  readonly path: FastPath
+  readonly path: Path
   readonly portNats: ReadonlyArray<Config.PortNat>
-  readonly streams: ReadonlyArray<Stream>
   readonly families: ReadonlyArray<{
     readonly w: Words
     readonly flows: Flows.Flows
@@ -25,12 +30,31 @@ export interface Given {
 /** The map from mark to address, which also counts what each target gets. */
 export const hopsOf = (n: "4" | "6", { offset }: Stream): string => `hops${n}-${offset}`
 
-/** The objects of the table besides the slots and the counters of flows. */
-export const objects = ({ families, path, portNats, streams }: Given): ReadonlyArray<Object> => {
-  const devices = new Map(streams.map((stream) => [stream.offset, deviceOf(path, stream)]))
-  const own = families.map((family) => ofFamily(family, path, portNats, streams, devices))
+export const withoutTargets = (path: FastPath, streams: ReadonlyArray<Stream>): Path => {
+  const { hops: _, ...others } = path
+  return { ...others, devices: streams.map((stream) => ({ offset: stream.offset, word: deviceOf(path, stream).word })) }
+}
+
+/** The maps that lead to the targets. */
+export const ofTargets = (path: FastPath, streams: ReadonlyArray<Stream>): ReadonlyArray<Object> => [
+  ...streams.flatMap((stream) => deviceOf(path, stream).maps),
+  ...Object.values(words).flatMap(({ address, family, n }) =>
+    streams.map((stream) =>
+      liveMap(
+        hopsOf(n, stream),
+        `type mark : ${address}; size ${stream.maxTargets}; counter`,
+        new Map(
+          hopsIn(path, stream).filter((hop) => Ip.family(hop.ip) === family).map(({ ip, mark }) => [String(mark), ip])
+        )
+      )
+    )
+  )
+]
+
+/** The objects of the table besides those, the slots and the counters of flows. */
+export const objects = ({ families, path, portNats }: Given): ReadonlyArray<Object> => {
+  const own = families.map((family) => ofFamily(family, path, portNats))
   return [
-    ...[...devices.values()].flatMap(({ maps }) => maps),
     ...own.flatMap(({ objects }) => objects),
     baseChain("ingress", `filter hook ingress devices = { ${path.externals.join(", ")} } priority filter`, [
       // The kernel drops what was sent to another station.
@@ -46,18 +70,17 @@ type Family = Given["families"][number]
 
 const ofFamily = (
   { flows, w }: Family,
-  path: FastPath,
-  portNats: Given["portNats"],
-  streams: ReadonlyArray<Stream>,
-  devices: ReadonlyMap<number, Device>
+  path: Path,
+  portNats: Given["portNats"]
 ): { readonly objects: ReadonlyArray<Object>; readonly entrance: ReadonlyArray<string> } => {
   const { address, family, ip, n } = w
+  const devices = new Map(path.devices.map(({ offset, word }) => [offset, word]))
   const natted = PortNat.elements(portNats, family)
   const transport = flows.transport.map((layer) => layer.flatMap(byProtocol))
   const { chains, maps, rules } = Flows.transport(w, { ...flows, transport }, {
     protocol: w.next,
     go: (stream, beginning) => [
-      `${beginning} fwd ${ip} to meta mark map @${hopsOf(n, stream)} device ${devices.get(stream.offset)?.word}`
+      `${beginning} fwd ${ip} to meta mark map @${hopsOf(n, stream)} device ${devices.get(stream.offset)}`
     ]
   })
   const lookups = [
@@ -71,15 +94,6 @@ const ofFamily = (
       ...natted.length === 0 ? [] : [
         set(`natted${n}`, `type ${address} . inet_proto . inet_service; flags interval`, natted)
       ],
-      ...streams.map((stream) =>
-        liveMap(
-          hopsOf(n, stream),
-          `type mark : ${address}; size ${stream.maxTargets}; counter`,
-          new Map(
-            hopsIn(path, stream).filter((hop) => Ip.family(hop.ip) === family).map(({ ip, mark }) => [String(mark), ip])
-          )
-        )
-      ),
       ...chains,
       ...maps,
       ...others.length === 0 ? [] : [chain(`flows${n}`, lookups)]

@@ -11,6 +11,8 @@ export interface Object {
   readonly fixed?: string
   /** Elements that come and go by themselves: key and value, which is empty in a set. */
   readonly elements?: ReadonlyMap<string, string>
+  /** The same for a map of many numbers: the values of the keys 0, 1, ... */
+  readonly values?: ReadonlyArray<number>
 }
 
 /** The tables of the load balancer by family. */
@@ -64,6 +66,11 @@ export const liveSet = (name: string, declaration: string, keys: Iterable<string
 export const liveMap = (name: string, declaration: string, elements: ReadonlyMap<string, string>): Object => ({
   ...map(name, declaration),
   elements
+})
+
+export const liveValues = (name: string, declaration: string, values: ReadonlyArray<number>): Object => ({
+  ...map(name, declaration),
+  values
 })
 
 /** A part of an object's name for any text; different texts give different parts. */

@@ -42,11 +42,12 @@ const change = (
   wanted: ReadonlyArray<Object>
 ): ReadonlyArray<string> => {
   if (present !== undefined && present.length > 0 && wanted.length > 0) {
+    const [before, known] = [byId(present), new Set(present)]
     return [
       ...restructure(table, present, wanted),
-      ...wanted.flatMap((object) => {
-        const before = present.find(({ kind, name }) => kind === object.kind && name === object.name)
-        return elementChanges(table, isRemade(before, object) ? undefined : before, object)
+      ...wanted.filter((object) => !known.has(object)).flatMap((object) => {
+        const other = before.get(id(object))
+        return elementChanges(table, isRemade(other, object) ? undefined : other, object)
       })
     ]
   }
@@ -68,18 +69,21 @@ const restructure = (
   present: ReadonlyArray<Object>,
   wanted: ReadonlyArray<Object>
 ): ReadonlyArray<string> => {
-  const before = new Map(present.map((object) => [id(object), object]))
-  const after = new Map(wanted.map((object) => [id(object), object]))
-  const isAnew = (object: Object): boolean => isRemade(before.get(id(object)), object)
+  const [before, after] = [byId(present), byId(wanted)]
+  // Most objects are the very ones of before.
+  const [was, is] = [new Set(present), new Set(wanted)]
+  const isAnew = (object: Object): boolean => !was.has(object) && isRemade(before.get(id(object)), object)
+  const isOther = (object: Object): boolean => !was.has(object) && before.get(id(object))?.text !== object.text
+  const isLost = (object: Object): boolean => !is.has(object) && after.get(id(object))?.text !== object.text
   const anew = new Set(wanted.filter(isAnew).map(({ name }) => `@${name}`))
   const refersToAnew = ({ kind, text }: Object): boolean =>
-    kind === "chain" && anew.size > 0 && (text.match(/@[\w.-]+/g) ?? []).some((name) => anew.has(name))
-  const changed = present.filter((object) => after.get(id(object))?.text !== object.text || refersToAnew(object))
+    anew.size > 0 && kind === "chain" && (text.match(/@[\w.-]+/g) ?? []).some((name) => anew.has(name))
+  const changed = present.filter((object) => isLost(object) || refersToAnew(object))
   const gone = changed.filter((object) => {
     const next = after.get(id(object))
     return next === undefined || isAnew(next)
   })
-  const made = wanted.filter((object) => before.get(id(object))?.text !== object.text || refersToAnew(object))
+  const made = wanted.filter((object) => isOther(object) || refersToAnew(object))
   return [
     ...changed.filter(({ kind }) => kind === "chain").map(({ name }) => `flush chain ${table} ${name}`),
     ...changed.filter(({ isFilled }) => isFilled).map(({ kind, name }) => `flush ${kind} ${table} ${name}`),
@@ -93,9 +97,12 @@ const isRemade = (before: Object | undefined, after: Object): boolean =>
 
 const id = ({ kind, name }: Object): string => `${kind} ${name}`
 
+const byId = Memo.each((objects: ReadonlyArray<Object>) => new Map(objects.map((object) => [id(object), object])))
+
 const elementChanges = (table: string, before: Object | undefined, after: Object): ReadonlyArray<string> => {
-  if (after.elements === undefined) return []
-  const { added, removed } = difference({ before: before?.elements ?? none, after: after.elements })
+  const { added, removed } = after.values === undefined
+    ? difference({ before: before?.elements ?? none, after: after.elements ?? none })
+    : valueDifference({ before: before?.values ?? [], after: after.values })
   const elements = `element ${table} ${after.name}`
   return [
     ...removed.length === 0 ? [] : [`delete ${elements} { ${removed.join(", ")} }`],
@@ -107,15 +114,33 @@ type Elements = ReadonlyMap<string, string>
 
 const none: Elements = new Map()
 
-// Both tables have the slots.
-const difference = Memo.last(
-  ({ after }: { readonly before: Elements; readonly after: Elements }) => after,
-  ({ after, before }) => {
-    const [removed, added]: [Array<string>, Array<string>] = [[], []]
-    for (const [key, value] of before) if (after.get(key) !== value) removed.push(key)
-    for (const [key, value] of after) {
-      if (before.get(key) !== value) added.push(value === "" ? key : `${key} : ${value}`)
-    }
-    return { added, removed }
+interface Difference {
+  readonly removed: ReadonlyArray<string | number>
+  readonly added: ReadonlyArray<string>
+}
+
+const difference = ({ after, before }: { readonly before: Elements; readonly after: Elements }): Difference => {
+  const [removed, added]: [Array<string>, Array<string>] = [[], []]
+  for (const [key, value] of before) if (after.get(key) !== value) removed.push(key)
+  for (const [key, value] of after) {
+    if (before.get(key) !== value) added.push(value === "" ? key : `${key} : ${value}`)
   }
-)
+  return { added, removed }
+}
+
+interface Values {
+  readonly before: ReadonlyArray<number>
+  readonly after: ReadonlyArray<number>
+}
+
+// Both tables have the slots.
+const valueDifference = Memo.last(({ after }: Values) => after, ({ after, before }): Difference => {
+  const [removed, added]: [Array<number>, Array<string>] = [[], []]
+  for (let key = 0; key < Math.max(before.length, after.length); key++) {
+    const [one, other] = [before[key], after[key]]
+    if (one === other) continue
+    if (one !== undefined) removed.push(key)
+    if (other !== undefined) added.push(`${key} : ${other}`)
+  }
+  return { added, removed }
+})

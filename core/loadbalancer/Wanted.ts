@@ -1,13 +1,13 @@
 /** What the lists of the NSP ask for: the targets to route to, and the rules once some of them are ready. */
-import { type ConduitKey, sameConduit, type Stream } from "../config/Model.ts"
+import { type ConduitKey, type Flow, sameConduit, type Stream } from "../config/Model.ts"
 import * as Target from "../config/Target.ts"
 import * as Memo from "../Memo.ts"
 import * as Cidr from "../net/Cidr.ts"
 import * as Ip from "../net/Ip.ts"
 import type { Lists } from "./Lists.ts"
 import * as Maglev from "./Maglev.ts"
-import type { Ruleset } from "./Model.ts"
-import type { Offsets } from "./Offsets.ts"
+import type { Ruleset, Stream as Balanced } from "./Model.ts"
+import type { Offsets, Range } from "./Offsets.ts"
 import type * as Routes from "./Routes.ts"
 import type * as Seen from "./Seen.ts"
 
@@ -65,23 +65,40 @@ export const rules = (given: Given, { fastPath, guard, ready }: Seen.Seen): Rule
   return {
     table,
     vips: (lists.vips ?? []).map(({ address }) => address),
-    flows: attracts
-      ? (lists.flows ?? []).filter(({ stream, vips }) => sameConduit(stream, conduit) && vips.length > 0)
-      : [],
+    flows: attracts && lists.flows !== undefined ? flowsOf({ conduit, all: lists.flows }) : [],
     streams: attracts
-      ? Object.entries(offsets).map(([name, { maxTargets, offset }]) => ({
-        name,
-        maxTargets,
-        slots: Maglev.size(maxTargets),
-        offset,
-        identifiers: identifiers(offset, maxTargets)
-      }))
+      ? Object.entries(offsets).map(([name, range]) =>
+        streamOf({ name, range, identifiers: identifiers(range.offset, range.maxTargets) })
+      )
       : [],
     portNats: lists.portNats ?? [],
     ...(guard === undefined ? {} : { guard }),
     ...(fastPath === undefined || hops.length === 0 ? {} : { fastPath: { ...fastPath, hops } })
   }
 }
+
+// What did not change is the same value, so that its rules are known already.
+const flowsOf = Memo.last(
+  ({ all }: { readonly conduit: ConduitKey; readonly all: ReadonlyArray<Flow> }) => all,
+  ({ all, conduit }) => all.filter(({ stream, vips }) => sameConduit(stream, conduit) && vips.length > 0)
+)
+
+interface InRange {
+  readonly name: string
+  readonly range: Range
+  readonly identifiers: ReadonlyArray<number>
+}
+
+const streamOf = Memo.last(
+  ({ range }: InRange) => range,
+  ({ identifiers, name, range: { maxTargets, offset } }): Balanced => ({
+    name,
+    maxTargets,
+    slots: Maglev.size(maxTargets),
+    offset,
+    identifiers
+  })
+)
 
 // The lowest address of each family.
 const addresses = Memo.each((texts: ReadonlyArray<string>): ReadonlyArray<Ip.Ip> => {
