@@ -18,6 +18,7 @@ import { Schema } from "effect"
 import { ConduitKey, Flow, type Name, PortNat, sameConduit, Stream, Vip } from "../config/Model.ts"
 import { Target } from "../config/Target.ts"
 import * as Machine from "../Machine.ts"
+import * as Memo from "../Memo.ts"
 import * as Kernel from "../net/Kernel.ts"
 import * as Same from "../Same.ts"
 import * as FastPath from "./FastPath.ts"
@@ -240,24 +241,12 @@ const readSucceeded = (state: State, call: number, snapshot: Kernel.Snapshot, no
   if (kernel._tag !== "Reading" || kernel.call !== call) return Machine.stay(state)
   const idle: State = { ...state, kernel: { _tag: "Idle" }, readAt: Math.max(state.readAt, now) }
   if (state.closing || !Lists.isComplete(state.lists)) return settle(idle, now)
+  const { settings } = state
   const targets = Wanted.targets(given(state))
-  const operations = Routes.plan.plan({
-    targets,
-    keep: marksInUse(state),
-    range: [state.settings.offsetStart, state.settings.offsetEnd],
-    linkPrefix: state.settings.linkPrefix,
-    serves: isAttracting(state)
-  }, snapshot)
-  const { fastPathAt, ...others } = idle
-  const vips = (state.lists.vips ?? []).map(({ address }) => address)
-  const seen = Seen.look(state.settings, vips, targets, snapshot)
-  const isSamePath = Same.equals(seen.fastPath, state.seen?.fastPath)
-  const next: State = {
-    ...others,
-    planned: targets,
-    seen,
-    ...(fastPathAt === undefined || !isSamePath ? {} : { fastPathAt })
-  }
+  const operations = planned({ settings, targets, keep: marksInUse(state), serves: isAttracting(state), snapshot })
+  const seen = Seen.look({ settings, vips: state.lists.vips ?? [], targets, observed: snapshot })
+  const isElsewhere = idle.fastPathAt !== undefined && !Same.equals(seen.fastPath, state.seen?.fastPath)
+  const next: State = { ...isElsewhere ? withoutFastPathAt(idle) : idle, planned: targets, seen }
   if (operations.length === 0) return settle({ ...next, readAt: laterReading(state, now, verifyMs) }, now)
   // The kernel did not become what it was made: somebody else works on it, so leave some time.
   if (kernel.again && Same.equals(targets, state.planned)) return settle({ ...next, readAt: now + retryMs }, now)
@@ -270,6 +259,19 @@ const readSucceeded = (state: State, call: number, snapshot: Kernel.Snapshot, no
   const [settled, commands] = settle(applying, now)
   return [settled, [{ _tag: "ApplyOperations", call: state.nextCall, operations }, ...commands]]
 }
+
+// A kernel that did not change, as the same value tells, needs nothing else than before.
+const planned = Memo.last(
+  ({ settings }: {
+    readonly settings: Settings
+    readonly targets: ReadonlyArray<Routes.Target>
+    readonly keep: ReadonlySet<number> | undefined
+    readonly serves: boolean
+    readonly snapshot: Kernel.Snapshot
+  }) => settings,
+  ({ settings: { linkPrefix, offsetEnd, offsetStart }, snapshot, ...wish }) =>
+    Routes.plan.plan({ ...wish, range: [offsetStart, offsetEnd], linkPrefix }, snapshot)
+)
 
 const rulesSucceeded = (state: State, call: number, now: Machine.Millis): Step => {
   const { applying, ...rest } = state
@@ -298,26 +300,30 @@ const settle = (state: State, now: Machine.Millis): Step => {
 
 // Rules of unknown content are those of before, as far as anybody can tell.
 const settleAvailability = (state: State, now: Machine.Millis): State => {
-  const { available, availableAt, rules, ...rest } = state
+  const { available, availableAt, rules } = state
   if (rules === undefined) return state
-  const inForce = new Set(rules.streams.flatMap(({ identifiers, offset }) => identifiers.map((each) => offset + each)))
-  const isComplete = Wanted.targets(given(state)).every(({ mark }) => inForce.has(mark))
-  const isTime = isComplete || (availableAt !== undefined && availableAt <= now)
-  if (inForce.size === 0) return available || availableAt !== undefined ? { ...rest, rules, available: false } : state
+  const inForce = Wanted.marks(rules)
+  if (inForce.size === 0) return available || availableAt !== undefined ? settled(state, false) : state
   if (available) return state
-  if (isTime) return { ...rest, rules, available: true }
+  const isComplete = Wanted.targets(given(state)).every(({ mark }) => inForce.has(mark))
+  if (isComplete || (availableAt !== undefined && availableAt <= now)) return settled(state, true)
   return availableAt === undefined ? { ...state, availableAt: now + gatheringMs } : state
 }
 
+const settled = ({ availableAt: _, ...state }: State, available: boolean): State => ({ ...state, available })
+
 const settleEndpoint = (state: State, now: Machine.Millis): Step => {
-  const { endpoint, endpointAt, nextCall: call, ...rest } = state
+  const { endpoint: { _tag }, endpointAt, nextCall: call } = state
   const isWanted = isAttracting(state) && !state.closing
-  if (!isWanted && endpoint._tag === "Serving") {
+  const isReady = state.rules !== undefined && (endpointAt === undefined || endpointAt <= now)
+  if (isWanted ? _tag !== "Absent" || !isReady : _tag !== "Serving" && endpointAt === undefined) {
+    return Machine.stay(state)
+  }
+  const { endpointAt: _, ...rest } = state
+  if (!isWanted && _tag !== "Serving") return [rest, []]
+  if (!isWanted) {
     return [{ ...rest, endpoint: { _tag: "Stopping", call }, nextCall: call + 1 }, [{ _tag: "StopEndpoint", call }]]
   }
-  if (!isWanted) return endpointAt === undefined ? Machine.stay(state) : [{ ...rest, endpoint, nextCall: call }, []]
-  const isReady = state.rules !== undefined && (endpointAt === undefined || endpointAt <= now)
-  if (endpoint._tag !== "Absent" || !isReady) return Machine.stay(state)
   return [
     { ...rest, endpoint: { _tag: "Serving", call, isServed: false }, nextCall: call + 1 },
     [{ _tag: "ServeEndpoint", call }]
@@ -325,26 +331,26 @@ const settleEndpoint = (state: State, now: Machine.Millis): Step => {
 }
 
 const settleRules = (state: State, now: Machine.Millis): Step => {
-  const { fastPathAt, ...withFastPath } = state
-  if (fastPathAt !== undefined && fastPathAt <= now && state.applying === undefined) {
-    return settleRules(withFastPath, now)
+  const { applying, fastPathAt, rules, rulesAt, seen } = state
+  if (fastPathAt !== undefined && fastPathAt <= now && applying === undefined) {
+    return settleRules(withoutFastPathAt(state), now)
   }
-  const { applying, rules, rulesAt, ...rest } = state
-  const { seen } = rest
   if (seen === undefined || applying !== undefined || (rulesAt !== undefined && now < rulesAt)) {
     return Machine.stay(state)
   }
   const wanted = Wanted.rules(given(state), fastPathAt === undefined ? seen : Seen.withoutFastPath(seen))
-  if (rules !== undefined && Same.equals(rules, wanted)) {
-    return rulesAt === undefined ? Machine.stay(state) : [{ ...rest, rules }, []]
-  }
+  const isInForce = rules !== undefined && Same.equals(rules, wanted)
+  if (isInForce && rulesAt === undefined) return Machine.stay(state)
+  const { rulesAt: _, ...rest } = state
+  if (isInForce) return [rest, []]
   const call = state.nextCall
-  const before = rules === undefined ? {} : { rules }
   return [
-    { ...rest, ...before, applying: { call, rules: wanted }, nextCall: call + 1 },
+    { ...rest, applying: { call, rules: wanted }, nextCall: call + 1 },
     [{ _tag: "ApplyRules", call, ...(rules === undefined ? {} : { before: rules }), after: wanted }]
   ]
 }
+
+const withoutFastPathAt = ({ fastPathAt: _, ...state }: State): State => state
 
 const settleKernel = (state: State, now: Machine.Millis): Step => {
   if (state.kernel._tag !== "Idle") return Machine.stay(state)
@@ -385,10 +391,8 @@ export const oversized = ({ lists, offsets, settings }: State): ReadonlyArray<Na
 
 // Marks that packets may get from the rules in force or about to be.
 const marksInUse = ({ applying, rules }: State): ReadonlySet<number> | undefined =>
-  rules === undefined
-    ? undefined
-    : new Set([rules, applying?.rules].flatMap((each) =>
-      (each?.streams ?? []).flatMap(({ identifiers, offset }) => identifiers.map((identifier) => offset + identifier))
-    ))
+  rules === undefined || applying === undefined
+    ? rules && Wanted.marks(rules)
+    : new Set([...Wanted.marks(rules), ...Wanted.marks(applying.rules)])
 
 export const machine = Machine.make({ name: "loadbalancer", Input, State, Event, Command, init, step, wake })

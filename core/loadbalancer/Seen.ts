@@ -1,6 +1,7 @@
 /** What a reading of the kernel says about the way of packets. */
 import { Schema } from "effect"
-import type * as Cidr from "../net/Cidr.ts"
+import type { Vip } from "../config/Model.ts"
+import * as Memo from "../Memo.ts"
 import type * as Kernel from "../net/Kernel.ts"
 import * as FastPath from "./FastPath.ts"
 import * as Guard from "./Guard.ts"
@@ -16,12 +17,18 @@ export const Seen = Schema.Struct({
 })
 export type Seen = typeof Seen.Type
 
-export const look = (
-  settings: FastPath.Settings,
-  vips: ReadonlyArray<Cidr.Cidr>,
-  targets: ReadonlyArray<Routes.Target>,
-  observed: Kernel.Snapshot
-): Seen => {
+/** What a reading is looked at for. */
+export interface Sight {
+  readonly settings: FastPath.Settings
+  readonly vips: ReadonlyArray<Vip>
+  readonly targets: ReadonlyArray<Routes.Target>
+  readonly observed: Kernel.Snapshot
+}
+
+/** Looks at a reading; one that says the same as the last one gives the same value. */
+export const look: (sight: Sight) => Seen = Memo.last(({ settings }) => settings, (sight) => {
+  const { observed, settings, targets } = sight
+  const vips = sight.vips.map(({ address }) => address)
   const reached = targets.filter((target) => Routes.isReady(target, observed))
   const fastPath = FastPath.find(settings, vips, reached, observed)
   const guard = Guard.find(settings, vips, observed)
@@ -30,9 +37,6 @@ export const look = (
     ...(fastPath === undefined ? {} : { fastPath }),
     ...(guard === undefined ? {} : { guard })
   }
-}
+})
 
-export const withoutFastPath = (all: Seen): Seen => {
-  const { fastPath: _, ...seen } = all
-  return seen
-}
+export const withoutFastPath = ({ fastPath: _, ...seen }: Seen): Seen => seen

@@ -28,7 +28,9 @@ export const streams = (conduit: ConduitKey, all: ReadonlyArray<Stream>): Readon
 
 /** Enabled targets with a usable identifier, by mark; of several with the same one the first by address. */
 export const targets = ({ attracts, conduit, lists, offsets }: Given): ReadonlyArray<Routes.Target> =>
-  attracts && lists.targets !== undefined ? targetsOf({ conduit, all: lists.targets, offsets }) : []
+  attracts && lists.targets !== undefined ? targetsOf({ conduit, all: lists.targets, offsets }) : none
+
+const none: ReadonlyArray<never> = []
 
 interface Listed {
   readonly conduit: ConduitKey
@@ -54,13 +56,16 @@ const targetsOf = Memo.last(({ all }: Listed) => all, ({ all, conduit, offsets }
 })
 
 /** The rules when packets may go to the ready ones of the wanted targets, by the fast path if there is one. */
-export const rules = (given: Given, { fastPath, guard, ready }: Seen.Seen): Ruleset => {
-  const { attracts, conduit, lists, offsets, table } = given
-  const wanted = new Set(targets(given).map(({ mark }) => mark))
-  const identifiers = (offset: number, maxTargets: number): ReadonlyArray<number> =>
-    ready.filter((mark) => wanted.has(mark) && mark > offset && mark <= offset + maxTargets).map((mark) =>
-      mark - offset
-    )
+export const rules = (given: Given, seen: Seen.Seen): Ruleset => rulesOf({ ...given, seen })
+
+interface Grounds extends Given {
+  readonly seen: Seen.Seen
+}
+
+const rulesOf = Memo.last(({ conduit }: Grounds) => conduit, (grounds): Ruleset => {
+  const { attracts, conduit, lists, offsets, seen: { fastPath, guard, ready }, table } = grounds
+  const wanted = new Set(targets(grounds).map(({ mark }) => mark))
+  const served = ready.filter((mark) => wanted.has(mark)).toSorted((a, b) => a - b)
   const hops = fastPath?.hops.filter(({ mark }) => wanted.has(mark)) ?? []
   return {
     table,
@@ -68,13 +73,28 @@ export const rules = (given: Given, { fastPath, guard, ready }: Seen.Seen): Rule
     flows: attracts && lists.flows !== undefined ? flowsOf({ conduit, all: lists.flows }) : [],
     streams: attracts
       ? Object.entries(offsets).map(([name, range]) =>
-        streamOf({ name, range, identifiers: identifiers(range.offset, range.maxTargets) })
+        streamOf({ name, range, identifiers: within(served, range.offset, range.maxTargets) })
       )
       : [],
     portNats: lists.portNats ?? [],
     ...(guard === undefined ? {} : { guard }),
     ...(fastPath === undefined || hops.length === 0 ? {} : { fastPath: { ...fastPath, hops } })
   }
+})
+
+/** The identifiers of the marks, which are in order, that belong to a stream; of many streams each looks at its own. */
+const within = (marks: ReadonlyArray<number>, offset: number, maxTargets: number): ReadonlyArray<number> => {
+  let [first, end] = [0, marks.length]
+  while (first < end) {
+    const middle = (first + end) >> 1
+    if ((marks[middle] ?? 0) <= offset) first = middle + 1
+    else end = middle
+  }
+  const identifiers: Array<number> = []
+  for (let mark = marks[first]; mark !== undefined && mark <= offset + maxTargets; mark = marks[++first]) {
+    identifiers.push(mark - offset)
+  }
+  return identifiers
 }
 
 // What did not change is the same value, so that its rules are known already.
@@ -98,6 +118,11 @@ const streamOf = Memo.last(
     offset,
     identifiers
   })
+)
+
+/** The marks that packets may get by the rules. */
+export const marks: (rules: Ruleset) => ReadonlySet<number> = Memo.each(({ streams }) =>
+  new Set(streams.flatMap(({ identifiers, offset }) => identifiers.map((identifier) => offset + identifier)))
 )
 
 // The lowest address of each family.

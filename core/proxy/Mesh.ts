@@ -20,6 +20,7 @@
  */
 import { Schema } from "effect"
 import * as Machine from "../Machine.ts"
+import * as Memo from "../Memo.ts"
 import { Cidr, Kernel } from "../net/index.ts"
 import * as Nsm from "../nsm/Model.ts"
 import * as Same from "../Same.ts"
@@ -162,12 +163,13 @@ export const isSettled = (state: State): boolean =>
   state.links.every(({ phase: { _tag } }) => _tag !== "Probing" && _tag !== "Leasing" && _tag !== "Requesting")
 
 /** The interfaces of the connections. */
-export const ports = (state: State): ReadonlyArray<Port> =>
-  state.links.flatMap(({ phase }): ReadonlyArray<Port> => {
-    const { link, remotes } = ("attachment" in phase ? phase.attachment : undefined) ?? { remotes: [] }
-    const isLive = phase._tag === "Connected" && phase.up
-    return link === undefined ? [] : [{ link, role: "LoadBalancer", remotes, phase: isLive ? "Live" : "Closing" }]
-  })
+export const ports: (state: State) => ReadonlyArray<Port> = Memo.each(({ links }) => links.flatMap(portsOf))
+
+const portsOf: (link: Link) => ReadonlyArray<Port> = Memo.each(({ phase }) => {
+  const { link, remotes } = ("attachment" in phase ? phase.attachment : undefined) ?? { remotes: [] }
+  const isLive = phase._tag === "Connected" && phase.up
+  return link === undefined ? [] : [{ link, role: "LoadBalancer", remotes, phase: isLive ? "Live" : "Closing" }]
+})
 
 export const machine = Machine.make({
   name: "proxy-mesh",

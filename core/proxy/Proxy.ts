@@ -16,12 +16,13 @@
  */
 import { Schema } from "effect"
 import * as Machine from "../Machine.ts"
+import * as Memo from "../Memo.ts"
 import { Cidr, Kernel } from "../net/index.ts"
 import * as Nsm from "../nsm/Model.ts"
 import * as Same from "../Same.ts"
 import * as Leases from "./Leases.ts"
 import * as Mesh from "./Mesh.ts"
-import { Settings } from "./Model.ts"
+import { type Port, Settings } from "./Model.ts"
 import * as Parts from "./Parts.ts"
 import * as Routes from "./Routes.ts"
 import * as Targets from "./Targets.ts"
@@ -116,15 +117,40 @@ export const wake = ({ adoptUntil, parts, phase }: State): Machine.Millis | unde
 }
 
 /** What the kernel should look like. */
-export const desired = ({ adoptUntil, parts, recovery, settings, vips }: State): Routes.Desired => ({
-  families: settings.families,
-  bridge: { name: settings.bridge, mac: settings.mac, addresses: parts.targets.bridge },
-  ports: [...Mesh.ports(parts.mesh), ...Targets.ports(parts.targets)],
-  ...(vips === undefined ? {} : { vips }),
-  table: settings.table,
-  priority: settings.priority,
-  settled: recovery === "Done",
-  foreignPorts: recovery === "Done" && adoptUntil === undefined ? "Detach" : "Leave"
+export const desired = ({ adoptUntil, parts: { mesh, targets }, recovery, settings, vips }: State): Routes.Desired =>
+  desiredOf({
+    settings,
+    bridge: targets.bridge,
+    loadBalancers: Mesh.ports(mesh),
+    targets: Targets.ports(targets),
+    vips,
+    isRecovered: recovery === "Done",
+    isAdopting: adoptUntil !== undefined
+  })
+
+interface Grounds {
+  readonly settings: Settings
+  readonly bridge: ReadonlyArray<Cidr.Cidr>
+  readonly loadBalancers: ReadonlyArray<Port>
+  readonly targets: ReadonlyArray<Port>
+  readonly vips: ReadonlyArray<Cidr.Cidr> | undefined
+  readonly isRecovered: boolean
+  readonly isAdopting: boolean
+}
+
+// Every event asks for it, hardly one changes it.
+const desiredOf = Memo.last(({ settings }: Grounds) => settings, (grounds): Routes.Desired => {
+  const { bridge, isAdopting, isRecovered, loadBalancers, settings, targets, vips } = grounds
+  return {
+    families: settings.families,
+    bridge: { name: settings.bridge, mac: settings.mac, addresses: bridge },
+    ports: [...loadBalancers, ...targets],
+    ...(vips === undefined ? {} : { vips }),
+    table: settings.table,
+    priority: settings.priority,
+    settled: isRecovered,
+    foreignPorts: isRecovered && !isAdopting ? "Detach" : "Leave"
+  }
 })
 
 export const machine = Machine.make({
@@ -208,7 +234,7 @@ const observed = (
   const wanted = desired(state)
   const planned: Parts.Message = {
     to: "Kernel",
-    event: { _tag: "Planned", call: inner, operations: Routes.plan(wanted, snapshot) }
+    event: { _tag: "Planned", call: inner, operations: planFor({ wanted, snapshot }) }
   }
   const isReady = state.phase._tag === "Starting" && state.phase.retryAt === undefined
     && Routes.isReady(wanted, snapshot)
@@ -216,6 +242,12 @@ const observed = (
   const report: ReadonlyArray<Command> = fault === undefined ? [] : [{ _tag: "ReportFault", fault }]
   return then(deliver(state, now, planned), (next) => isReady ? serve(next) : [next, report])
 }
+
+// A kernel that did not change, as the same value tells, needs nothing else than before.
+const planFor = Memo.last(
+  ({ wanted }: { readonly wanted: Routes.Desired; readonly snapshot: Kernel.Snapshot }) => wanted,
+  ({ snapshot, wanted }) => Routes.plan(wanted, snapshot)
+)
 
 const serve = (state: State): Step => {
   const call = Parts.outerCall("Own", state.call)
@@ -252,12 +284,13 @@ const closeMesh = (state: State, by: Machine.Millis, now: Machine.Millis): Step 
 /** What follows from a step, whatever it was: the next stage, and news for the kernel and the health service. */
 const follow = (before: State, after: State, now: Machine.Millis): Step => {
   if (after === before) return Machine.stay(after)
+  const wish = desired(before)
   return then(advance(after, now), (next) => {
     const hasEgress = Mesh.hasEgress(next.parts.mesh)
     const health: ReadonlyArray<Command> = hasEgress === Mesh.hasEgress(before.parts.mesh)
       ? []
       : [{ _tag: "SetHealth", service: "Egress", serving: hasEgress }]
-    const [told, commands] = Same.equals(desired(next), desired(before))
+    const [told, commands] = Same.equals(desired(next), wish)
       ? Machine.stay(next)
       : deliver(next, now, reason)
     return [told, [...health, ...commands]]

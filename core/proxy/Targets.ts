@@ -15,6 +15,7 @@
  */
 import { Schema } from "effect"
 import * as Machine from "../Machine.ts"
+import * as Memo from "../Memo.ts"
 import { Cidr, Kernel } from "../net/index.ts"
 import { IpContext as NsmIpContext } from "../nsm/Model.ts"
 import * as Same from "../Same.ts"
@@ -113,12 +114,13 @@ export const step = (state: State, event: Event | Machine.Woken): Step => {
 }
 
 /** The interfaces of the targets. */
-export const ports = (state: State): ReadonlyArray<Port> =>
-  state.targets.flatMap(({ established, link }): ReadonlyArray<Port> =>
-    established === undefined || link === undefined
-      ? []
-      : [{ link, role: "Target", remotes: established.src, phase: "Live" }]
-  )
+export const ports: (state: State) => ReadonlyArray<Port> = Memo.each(({ targets }) => targets.flatMap(portsOf))
+
+const portsOf: (target: Target) => ReadonlyArray<Port> = Memo.each(({ established, link }) =>
+  established === undefined || link === undefined
+    ? []
+    : [{ link, role: "Target", remotes: established.src, phase: "Live" }]
+)
 
 export const machine = Machine.make({
   name: "proxy-targets",
