@@ -8,6 +8,7 @@
  * Source: api, `ipcontext_helpers.go`; sdk-kernel, `ipcontext`; deviations are marked "ours".
  */
 import { Result, Schema } from "effect"
+import * as Memo from "../Memo.ts"
 import * as Cidr from "../net/Cidr.ts"
 import * as Ip from "../net/Ip.ts"
 import * as Kernel from "../net/Kernel.ts"
@@ -84,10 +85,43 @@ export const isPriority = (priority: number): boolean => priority <= rulePriorit
 
 /** What the kernel should hold for the connection; the failure names what cannot be done. */
 export const make = (parts: Parts): Result.Result<Cross, string> => {
-  const { connection, endpoint, manager } = parts
-  const id = Model.clientId(connection)
-  const { ethernet, ip, mtu } = connection.context
-  const client = connection.mechanism?.parameters ?? {}
+  const { connection, manager } = parts
+  const { context, mechanism, payload } = connection
+  const sketch = drawn({
+    id: Model.clientId(connection),
+    context,
+    mechanism,
+    payload,
+    endpoint: parts.endpoint,
+    manager
+  })
+  if (Result.isFailure(sketch)) return Result.fail(sketch.failure)
+  const { policies: wanted, ...cross } = sketch.success
+  const policies = allocate(parts, wanted)
+  return policies === undefined
+    ? Result.fail(`no routing table is free in the range of manager "${manager}"`)
+    : Result.succeed({ ...cross, client: { ...cross.client, policies } })
+}
+
+/** What everything but the tables follows from. */
+interface Grounds extends Pick<Model.Connection, "context" | "payload"> {
+  readonly id: string
+  readonly mechanism: Model.Mechanism | undefined
+  readonly endpoint: Model.Mechanism
+  readonly manager: string
+}
+
+interface Sketch extends Cross {
+  /** Of the client, without their tables. */
+  readonly policies: ReadonlyArray<Policy>
+}
+
+type Policy = Omit<PolicyTable, "table">
+
+// Most requests are refreshes, which repeat what was agreed.
+const drawn = Memo.last(({ context }: Grounds) => context, (grounds): Result.Result<Sketch, string> => {
+  const { context: { ethernet, ip, mtu }, endpoint, id, manager, mechanism, payload } = grounds
+  const client = mechanism?.parameters ?? {}
   const links = [client["name"] ?? "", endpoint.parameters["name"] ?? ""] as const
   const wrong = links.filter((name) => !isLinkName(name))
   if (wrong.length > 0) {
@@ -99,16 +133,15 @@ export const make = (parts: Parts): Result.Result<Cross, string> => {
       `VLAN ${vlan} is asked for, but this forwarder makes untagged interfaces: use an endpoint without VLAN`
     )
   }
-  const wanted = Result.all(ip.policies.map(readPolicy))
-  if (Result.isFailure(wanted)) return Result.fail(wanted.failure)
-  const policies = allocate(parts, wanted.success)
-  if (policies === undefined) return Result.fail(`no routing table is free in the range of manager "${manager}"`)
+  const policies = Result.all(ip.policies.map(readPolicy))
+  if (Result.isFailure(policies)) return Result.fail(policies.failure)
   const macs = [
     macOf(ethernet?.srcMac, `${id}/client`),
     macOf(ethernet?.dstMac, `${id}/endpoint`)
   ] as const
-  const isIpPayload = connection.payload === "IP"
+  const isIpPayload = payload === "IP"
   return Result.succeed({
+    policies: policies.success,
     alias: alias(manager, id),
     client: {
       netns: client["inodeURL"] ?? "",
@@ -117,7 +150,7 @@ export const make = (parts: Parts): Result.Result<Cross, string> => {
       mtu,
       addresses: unique(ip.srcAddrs),
       routes: [...linkRoutes(ip.dstAddrs, ip.srcAddrs), ...complete(ip.srcRoutes, ip.dstAddrs)],
-      policies,
+      policies: [],
       neighbours: neighbours(ip, ip.srcAddrs, isIpPayload ? ip.dstAddrs : [], macs[1])
     },
     endpoint: {
@@ -135,7 +168,7 @@ export const make = (parts: Parts): Result.Result<Cross, string> => {
       neighbours: neighbours(ip, ip.dstAddrs, isIpPayload ? ip.srcAddrs : [], macs[0])
     }
   })
-}
+})
 
 /**
  * The opposite addresses, and those that the context lists; a side is no neighbour of its own addresses. Ours: entries
@@ -219,7 +252,7 @@ const complete = (
 
 const allocate = (
   { connection, manager, previous, taken }: Parts,
-  policies: ReadonlyArray<Omit<PolicyTable, "table">>
+  policies: ReadonlyArray<Policy>
 ): ReadonlyArray<PolicyTable> | undefined => {
   const [first, end] = tables(manager)
   // Tables of another namespace may be somebody else's in this one.
@@ -248,12 +281,12 @@ const allocate = (
   return allocated
 }
 
-const isForSame = (a: Omit<PolicyTable, "table">, b: PolicyTable): boolean =>
+const isForSame = (a: Policy, b: PolicyTable): boolean =>
   a.from === b.from && Kernel.isSameTraffic(a.traffic, b.traffic)
 
 const readPolicy = (
   { dstPort, from, proto, routes, srcPort }: Model.Policy
-): Result.Result<Omit<PolicyTable, "table">, string> =>
+): Result.Result<Policy, string> =>
   Result.gen(function*() {
     const protocol = proto === undefined ? undefined : yield* readProtocol(proto)
     const sourcePorts = srcPort === undefined ? undefined : yield* readPorts("src_port", srcPort)
@@ -289,11 +322,15 @@ const readPorts = (field: string, text: string): Result.Result<Kernel.Ports, str
 
 /** A locally administered address that follows from the text, unless a valid one is given. */
 const macOf = (given: string | undefined, text: string): string => {
-  const lower = (given ?? "").toLowerCase()
-  if (isMac(lower)) return lower
+  const lower = given?.toLowerCase()
+  return isMac(lower) ? lower : derived(text)
+}
+
+// Each client is asked about for as long as it stays.
+const derived = Memo.text((text: string): string => {
   const digits = hash(text).toString(16).padStart(16, "0").slice(-10)
   return `02:${digits.match(/../g)?.join(":") ?? ""}`
-}
+})
 
 /** FNV-1a with 64 bits. */
 const hash = (text: string): bigint => {

@@ -279,8 +279,13 @@ const put = (state: State, clientId: string, [circuit, commands]: Circuit.Step):
   const circuits = Circuit.isAbsent(circuit)
     ? HashMap.remove(state.circuits, clientId)
     : HashMap.set(state.circuits, clientId, circuit)
-  const left = HashMap.removeMany(state.waiting, before === undefined ? [] : callsOf(before))
-  const waiting = HashMap.setMany(left, callsOf(circuit).map((call) => [call, clientId] as const))
+  const [was, is] = [before === undefined ? [] : callsOf(before), callsOf(circuit)]
+  // Watches outlast many steps.
+  const left = HashMap.removeMany(state.waiting, was.filter((call) => !is.includes(call)))
+  const waiting = HashMap.setMany(
+    left,
+    is.filter((call) => !was.includes(call)).map((call) => [call, clientId] as const)
+  )
   const nextCall = state.nextCall + Circuit.callsIn(commands)
   const { nextExpiry, ...rest } = state
   const earliest = HashMap.isEmpty(circuits) ? undefined : Machine.earliest(nextExpiry, Circuit.wake(circuit))

@@ -12,6 +12,7 @@
  */
 import { Schema } from "effect"
 import * as Machine from "../Machine.ts"
+import * as Memo from "../Memo.ts"
 import * as Same from "../Same.ts"
 import * as Model from "./Model.ts"
 import * as Table from "./Table.ts"
@@ -99,8 +100,12 @@ export const expire = (state: State, now: Machine.Millis): State => {
 }
 
 /** When the next endpoint expires. */
-export const wake = ({ endpoints }: State): Machine.Millis | undefined =>
+export const wake = ({ endpoints }: State): Machine.Millis | undefined => nextExpiry(endpoints)
+
+// Asked after every step of the manager, of which few touch an endpoint.
+const nextExpiry: (endpoints: State["endpoints"]) => Machine.Millis | undefined = Memo.each((endpoints) =>
   Machine.earliest(...Object.values(endpoints).map(({ expiresAt }) => expiresAt))
+)
 
 /** Whether an endpoint fits a template: empty parts fit all, times count in seconds, `url` is a substring, lists and labels are subsets. */
 export const fitsEndpoint = (template: Model.Endpoint, endpoint: Model.Endpoint): boolean =>

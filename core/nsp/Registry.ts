@@ -20,6 +20,7 @@
 import { HashMap, Option, Schema } from "effect"
 import { identifier as identifierOf, Kind, Status, Target } from "../config/Target.ts"
 import * as Machine from "../Machine.ts"
+import * as Memo from "../Memo.ts"
 import * as Same from "../Same.ts"
 
 /** How long a target lives without being registered again. */
@@ -167,7 +168,9 @@ const membersMatch = (filter: Filter, group: HashMap.HashMap<string, Target>): b
 }
 
 /** The key under which a target is kept: its kind and stream. */
-export const groupOf = ({ kind, stream }: Pick<Target, "kind" | "stream">): string => pattern(kind, stream)
+export const groupOf: (target: Pick<Target, "kind" | "stream">) => string = Memo.each(({ kind, stream }) =>
+  pattern(kind, stream)
+)
 
 /** The only group whose targets can match, or undefined when several can. */
 const groupOfFilter = ({ kind, stream }: Filter): string | undefined =>
@@ -193,7 +196,7 @@ const pattern = (kind: Kind, stream: Filter["stream"]): string =>
   stream === undefined ? kind : JSON.stringify([kind, stream.trench, stream.conduit, stream.stream])
 
 /** The set of addresses as a key. */
-const ipsKey = ({ ips }: Target): string => JSON.stringify([...new Set(ips)].toSorted())
+const ipsKey: (target: Target) => string = Memo.each(({ ips }) => JSON.stringify([...new Set(ips)].toSorted()))
 
 /** The identity of a target as one text, for stores. */
 export const keyOf = (target: Target): string => `${groupOf(target)} ${ipsKey(target)}`

@@ -29,7 +29,7 @@ export type Observe = (
 ) => void
 
 /** An answer ends its command, a message of a watch does not. */
-const isAnswer = Memo.text((tag) => /(Succeeded|Failed|Finished|Lost|Closed|Refused|Answered)$/.test(tag))
+const isAnswer = Memo.text((tag: string) => /(Succeeded|Failed|Finished|Lost|Closed|Refused|Answered)$/.test(tag))
 
 /** A machine that wakes more often than that in a second wakes in vain. */
 const wakeLimit = 400

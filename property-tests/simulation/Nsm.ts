@@ -168,17 +168,7 @@ export const program = (ground: Ground): Program => {
             done(
               Object.values(manager.current().registry.endpoints).filter((one) => Registry.fitsEndpoint(template, one))
             ),
-          watch: (template, emit) => {
-            let before: typeof Registry.State.Type["endpoints"] = {}
-            const tell = ({ registry: { endpoints } }: Manager.State): void => {
-              if (before === endpoints) return
-              const changes = Registry.changes(before, endpoints, (one) => Registry.fitsEndpoint(template, one))
-              before = endpoints
-              for (const change of changes) emit(change)
-            }
-            tell(manager.current())
-            return manager.follow(tell)
-          }
+          watch: watches(manager)
         }
       }
     }
@@ -199,6 +189,26 @@ const planned = Memo.last(
       Object.fromEntries(snapshots.map((snapshot, i) => [netns[i] ?? "", snapshot]))
     )
 )
+
+/** Watches of endpoints: what fits at first, then what changes, which is found once for all of them. */
+const watches = (manager: Actor.Actor<Manager.State, Event>): NonNullable<Api.Api["registrar"]>["watch"] => {
+  type Change = Registry.Change<Model.Endpoint>
+  const listeners = new Set<(change: Change) => void>()
+  manager.follow(({ registry: { endpoints } }, _, { registry: { endpoints: before } }) => {
+    if (before === endpoints) return
+    const changes = Registry.changes(before, endpoints, () => true)
+    for (const listener of listeners) changes.forEach(listener)
+  })
+  return (template, emit) => {
+    const fits = (endpoint: Model.Endpoint): boolean => Registry.fitsEndpoint(template, endpoint)
+    for (const change of Registry.changes({}, manager.current().registry.endpoints, fits)) emit(change)
+    const listener = (change: Change): void => {
+      if (fits(change.value)) emit(change)
+    }
+    listeners.add(listener)
+    return () => void listeners.delete(listener)
+  }
+}
 
 const standing = (state: Manager.State): ReadonlyArray<readonly [clientId: string, connection: Model.Connection]> =>
   [...HashMap.keys(state.circuits)].flatMap((clientId) => {
