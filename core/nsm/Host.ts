@@ -15,6 +15,7 @@
  */
 import { HashMap, Option, Result, Schema } from "effect"
 import * as Machine from "../Machine.ts"
+import * as Same from "../Same.ts"
 import * as CircuitState from "./CircuitState.ts"
 import * as Model from "./Model.ts"
 import * as Naming from "./Naming.ts"
@@ -116,12 +117,10 @@ const requested = (
   const standing = standingOf(state, id)
   const name = (standing === undefined ? undefined : Model.interfaceName(standing))
     ?? wanted.parameters["name"] ?? Naming.byService(connection.networkService, random)
-  const parameters = { ...wanted.parameters, inodeURL: state.settings.netns, name }
-  const ask: Ask = {
-    _tag: "Ask",
-    reply,
-    connection: Path.trim({ ...entered.success, mechanism: { ...wanted, parameters } })
-  }
+  const made = { ...wanted, parameters: { ...wanted.parameters, inodeURL: state.settings.netns, name } }
+  // What a refresh does not change stays the same value, so that nobody works out again what follows from it.
+  const mechanism = Same.equals(standing?.mechanism, made) ? standing?.mechanism ?? made : made
+  const ask: Ask = { _tag: "Ask", reply, connection: Path.trim({ ...entered.success, mechanism }) }
   // Who selects anew wants the old connection ended first.
   return standing !== undefined && connection.state === "ReselectRequested"
     ? Machine.andThen(accept(state, id, { _tag: "End" }), (left) => accept(left, id, ask))

@@ -287,9 +287,11 @@ const put = (state: State, clientId: string, [circuit, commands]: Circuit.Step):
     is.filter((call) => !was.includes(call)).map((call) => [call, clientId] as const)
   )
   const nextCall = state.nextCall + Circuit.callsIn(commands)
-  const { nextExpiry, ...rest } = state
-  const earliest = HashMap.isEmpty(circuits) ? undefined : Machine.earliest(nextExpiry, Circuit.wake(circuit))
-  return [withExpiry({ ...rest, circuits, waiting, nextCall }, earliest), commands]
+  const next = { ...state, circuits, waiting, nextCall }
+  const earliest = HashMap.isEmpty(circuits) ? undefined : Machine.earliest(state.nextExpiry, Circuit.wake(circuit))
+  if (earliest === state.nextExpiry) return [next, commands]
+  const { nextExpiry: _, ...rest } = next
+  return [withExpiry(rest, earliest), commands]
 }
 
 const surroundings = (state: State, clientId: string, now: Machine.Millis): CircuitState.Surroundings => ({

@@ -116,10 +116,13 @@ export const step = (state: State, event: Event | Machine.Woken): Step => {
 /** The interfaces of the targets. */
 export const ports: (state: State) => ReadonlyArray<Port> = Memo.each(({ targets }) => targets.flatMap(portsOf))
 
-const portsOf: (target: Target) => ReadonlyArray<Port> = Memo.each(({ established, link }) =>
-  established === undefined || link === undefined
-    ? []
-    : [{ link, role: "Target", remotes: established.src, phase: "Live" }]
+const portsOf = ({ established, link }: Target): ReadonlyArray<Port> =>
+  established === undefined || link === undefined ? [] : [portOf({ established, link })]
+
+// Requests come and go while the port stays the same value.
+const portOf = Memo.last(
+  ({ established }: { readonly established: Pair; readonly link: string }) => established,
+  ({ established, link }): Port => ({ link, role: "Target", remotes: established.src, phase: "Live" })
 )
 
 export const machine = Machine.make({
@@ -160,21 +163,18 @@ const requested = (state: State, event: typeof Event.cases.RequestReceived.Type)
   return [{ ...state, targets }, [{ _tag: "AcquireLease", client, holder: id }]]
 }
 
-const answer = ({ bridge }: State, target: Target, pair: Pair): Outcome => [
-  target.waiting.length === 0 && Same.equals(target.established, pair)
-    ? target
-    : {
-      ...target,
-      ...(target.established === undefined ? { untaken: target.waiting.map(({ reply }) => reply) } : {}),
-      established: pair,
-      waiting: []
-    },
-  target.waiting.map(({ ip, reply }) => ({
+const answer = ({ bridge }: State, target: Target, granted: Pair): Outcome => {
+  const { established, waiting } = target
+  const pair = Same.equals(established, granted) ? established ?? granted : granted
+  const answers = waiting.map(({ ip, reply }): Command => ({
     _tag: "Reply",
     reply,
     answer: { _tag: "Accepted", ip: IpContext.toTarget(ip, pair, bridge) }
   }))
-]
+  if (waiting.length === 0 && established === pair) return [target, answers]
+  const untaken = established === undefined ? { untaken: waiting.map(({ reply }) => reply) } : {}
+  return [{ ...target, ...untaken, established: pair, waiting: [] }, answers]
+}
 
 const refuse = (target: Target, reason: string): Outcome =>
   target.established === undefined

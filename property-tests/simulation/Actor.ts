@@ -88,7 +88,9 @@ export const start = <Input, State, Event extends Machine.Tagged, Command extend
 
   const drain = (): void => {
     isBusy = true
-    for (let event = inbox.shift(); event !== undefined && life.isAlive(); event = inbox.shift()) {
+    while (inbox.length > 0 && life.isAlive()) {
+      const event = inbox.length === 1 ? inbox.pop() : inbox.shift()
+      if (event === undefined) break
       if (event._tag === "Woken") countWake()
       if ("call" in event && typeof event.call === "number" && isAnswer(event._tag)) running.delete(event.call)
       const [next, commands] = machine.step(state, event, life.now())

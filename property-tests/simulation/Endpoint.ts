@@ -146,12 +146,13 @@ export const monitors = <State, Event>(
       }
     }
     if (old.length === 0 && fresh.length === 0) return
-    const concerned = new Set([
-      everyone,
-      ...[...old, ...fresh].flatMap(({ path }) => path.segments.map(({ id }) => id))
-    ])
-    const called = new Set([...concerned].flatMap((id) => [...listeners.get(id) ?? []]))
-    for (const listener of called) listener(byId(old), byId(fresh))
+    const called = new Set(listeners.get(everyone))
+    for (const { path } of [...old, ...fresh]) {
+      for (const { id } of path.segments) for (const listener of listeners.get(id) ?? []) called.add(listener)
+    }
+    if (called.size === 0) return
+    const [gone, come] = [byId(old), byId(fresh)]
+    for (const listener of called) listener(gone, come)
   })
   return (selector, emit) => {
     const selected = [...known.values()].filter((connection) => Model.selects(selector, connection))
