@@ -98,6 +98,8 @@ const leavingAfter = (
   until: Machine.Millis,
   now: Machine.Millis
 ): State["leaving"] => {
+  // As a rule nothing leaves.
+  if (leaving.length === 0 && kept.every((vip) => vips.includes(vip))) return leaving
   const left = leaving.filter((one) =>
     !vips.includes(one.vip) && (ending || one.until === undefined || now < one.until)
   )

@@ -20,7 +20,16 @@ export const changes = (
   selector: Model.Selector,
   before: Connections,
   after: Connections
-): ReadonlyArray<Model.ConnectionEvent> => {
+): ReadonlyArray<Model.ConnectionEvent> => selected(selector, difference(before, after))
+
+/** The part of each event that a monitor hears. */
+export const selected = (
+  selector: Model.Selector,
+  events: ReadonlyArray<Model.ConnectionEvent>
+): ReadonlyArray<Model.ConnectionEvent> => events.flatMap((event) => Model.select(selector, event) ?? [])
+
+/** What a monitor of everything hears when `before` became `after`. */
+export const difference = (before: Connections, after: Connections): ReadonlyArray<Model.ConnectionEvent> => {
   const updated = Object.entries(after).filter(([id, connection]) => Table.get(before, id) !== connection)
   const deleted = Object.entries(before)
     .filter(([id]) => !Table.has(after, id))
@@ -29,5 +38,5 @@ export const changes = (
     { type: "Update", connections: Object.fromEntries(updated) },
     { type: "Delete", connections: Object.fromEntries(deleted) }
   ]
-  return events.flatMap((event) => Model.select(selector, event) ?? [])
+  return events.filter(({ type }) => (type === "Update" ? updated : deleted).length > 0)
 }

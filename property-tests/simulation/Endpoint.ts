@@ -129,7 +129,7 @@ export const monitors = <State, Event>(
   actor: Actor.Actor<State, Event>,
   { all, one, touched }: View<State, Event>
 ): Api.NetworkService["monitor"] => {
-  type Listener = (before: Monitor.Connections, after: Monitor.Connections) => void
+  type Listener = (events: ReadonlyArray<Model.ConnectionEvent>) => void
   const listeners = new Map<string, Set<Listener>>()
   const known = new Map(all(actor.current()))
   actor.follow((state, event, before) => {
@@ -151,15 +151,13 @@ export const monitors = <State, Event>(
       for (const { id } of path.segments) for (const listener of listeners.get(id) ?? []) called.add(listener)
     }
     if (called.size === 0) return
-    const [gone, come] = [byId(old), byId(fresh)]
-    for (const listener of called) listener(gone, come)
+    const events = Monitor.difference(byId(old), byId(fresh))
+    for (const listener of called) listener(events)
   })
   return (selector, emit) => {
     const selected = [...known.values()].filter((connection) => Model.selects(selector, connection))
     emit(Monitor.initial(selector, byId(selected)))
-    const listener: Listener = (before, after) => {
-      for (const event of Monitor.changes(selector, before, after)) emit(event)
-    }
+    const listener: Listener = (events) => Monitor.selected(selector, events).forEach(emit)
     const own = selector.segments.some(({ id }) => id === "") ? [] : selector.segments.map(({ id }) => id)
     const ids = own.length === 0 ? [everyone] : own
     for (const id of ids) listeners.set(id, (listeners.get(id) ?? new Set()).add(listener))

@@ -26,6 +26,8 @@ export interface Gateway extends Program {
   readonly addresses: ReadonlyArray<Ip.Ip>
   /** What each frontend announces here. */
   readonly announced: () => ReadonlyMap<string, ReadonlyArray<Cidr.Cidr>>
+  /** Whether a frontend announces anything here. */
+  readonly hears: (frontend: string) => boolean
   /** What came over a session; an old session cannot take back what a newer one said. */
   readonly learn: (frontend: string, session: Session, vips: ReadonlyArray<Cidr.Cidr>) => void
   readonly forget: (frontend: string, session: Session) => void
@@ -47,6 +49,11 @@ export const make = (
           ? [...known].map(([frontend, routes]) => [frontend, [...routes.values()].flatMap(({ vips }) => vips)])
           : []
       ),
+    hears: (frontend) => {
+      const routes = world.isAlive(name) ? known.get(frontend) : undefined
+      for (const { vips } of routes?.values() ?? []) if (vips.length > 0) return true
+      return false
+    },
     learn: (frontend, session, vips) => void known.set(frontend, of(frontend).set(session.address, { session, vips })),
     forget: (frontend, session) => {
       if (known.get(frontend)?.get(session.address)?.session === session) known.get(frontend)?.delete(session.address)
@@ -64,13 +71,16 @@ export interface Session {
   peer: Life | undefined
 }
 
+/** What BIRD shows; the same value until something changes. */
+export interface Rows {
+  readonly protocols: ReadonlyArray<BirdOutput.Protocol>
+  readonly sessions: ReadonlyArray<BirdOutput.Session>
+}
+
 /** A process of BIRD in the pod of a frontend; it ends with the life of the frontend. */
 export interface Bird {
   readonly configure: (config: BirdConfig.Config) => void
-  readonly rows: () => {
-    readonly protocols: ReadonlyArray<BirdOutput.Protocol>
-    readonly sessions: ReadonlyArray<BirdOutput.Session>
-  }
+  readonly rows: () => Rows
   /** Ends it in order. */
   readonly stop: () => void
 }
@@ -91,11 +101,13 @@ export const bird = (
   let sessions: ReadonlyArray<Session> = []
   let announces: ReadonlyArray<Cidr.Cidr> = []
   let isStopped = false
+  let shown: Rows | undefined
   const isRunning = (): boolean => life.isAlive() && !isStopped
   const isNear = (gateway: Gateway): boolean => network.isReachable(pod.frontend, gateway.name)
 
   /** The default routes that the gateways offer, as the kernel protocols export them. */
   const exportRoutes = (): void => {
+    shown = undefined
     for (const family of Ip.families) {
       const hops = sessions
         .filter(({ address, peer }) => peer !== undefined && Ip.family(address) === family)
@@ -191,19 +203,20 @@ export const bird = (
       exportRoutes()
       for (const session of fresh) life.later(connectMs.delay, () => connect(session))
     },
-    rows: () => ({
-      protocols: sessions.map(({ kind, peer, protocol }) => ({
-        name: protocol,
-        kind,
-        state: peer === undefined && kind === "BGP" ? "start" : "up",
-        info: kind === "Static" ? "" : peer === undefined ? "Active" : "Established"
-      })),
-      sessions: sessions.flatMap(({ address, kind, peer }) =>
-        peer === undefined && kind === "BGP"
-          ? []
-          : [{ address, link: pod.link, state: peer === undefined ? "Down" : "Up" }]
-      )
-    }),
+    rows: () =>
+      shown ??= {
+        protocols: sessions.map(({ kind, peer, protocol }) => ({
+          name: protocol,
+          kind,
+          state: peer === undefined && kind === "BGP" ? "start" : "up",
+          info: kind === "Static" ? "" : peer === undefined ? "Active" : "Established"
+        })),
+        sessions: sessions.flatMap(({ address, kind, peer }) =>
+          peer === undefined && kind === "BGP"
+            ? []
+            : [{ address, link: pod.link, state: peer === undefined ? "Down" : "Up" }]
+        )
+      },
     stop: () => {
       isStopped = true
       sessions.forEach(leave)

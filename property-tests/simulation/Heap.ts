@@ -1,9 +1,15 @@
 /** The agenda of a simulated world: what happens next, in order of time and then of arrival. */
 
+/** Who wants an entry to happen, for as long as it lives. */
+interface Owner {
+  readonly isAlive: () => boolean
+}
+
 interface Entry {
   readonly at: number
   readonly order: number
   readonly run: () => void
+  readonly owner: Owner | undefined
 }
 
 /** A binary heap. Equal times keep the order in which they were added, so that equal seeds give equal runs. */
@@ -39,14 +45,15 @@ export const make = () => {
   }
 
   return {
-    add: (at: number, run: () => void): void => rise({ at, order: order++, run }),
+    add: (at: number, run: () => void, owner?: Owner): void => rise({ at, order: order++, run, owner }),
     /** The time of the first entry. */
     next: (): number | undefined => entries[0]?.at,
-    take: (): Entry | undefined => {
+    /** Runs the first entry, unless its owner has died. */
+    run: (): void => {
       const first = entries[0]
       const last = entries.pop()
       if (last !== undefined && entries.length > 0) sink(last)
-      return first
+      if (first?.owner === undefined || first.owner.isAlive()) first?.run()
     },
     size: (): number => entries.length
   }

@@ -140,7 +140,7 @@ const uniqueAddresses = (trench: Trench.Trench): void => {
 
 const announced = (trench: Trench.Trench, silentSince: Map<string, number>): void => {
   for (const { loadBalancer, name } of trench.frontends) {
-    const isAnnounced = trench.gateways.some((gateway) => (gateway.announced().get(name) ?? []).length > 0)
+    const isAnnounced = trench.gateways.some((gateway) => gateway.hears(name))
     const state = trench.loadBalancers.find((one) => one.name === loadBalancer)?.state()
     if (!isAnnounced || (state !== undefined && LoadBalancer.isAvailable(state))) {
       silentSince.delete(name)

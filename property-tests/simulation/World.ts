@@ -79,8 +79,8 @@ export const make = ({ seed, trace }: Options) => {
   let events = 0
   let steps = 0
 
-  const later = (ms: number, run: () => void): void =>
-    agenda.add(now + Math.max(0, ms), journal === undefined ? run : journal.carry(run))
+  const later = (ms: number, run: () => void, owner?: Life): void =>
+    agenda.add(now + Math.max(0, ms), journal === undefined ? run : journal.carry(run), owner)
 
   const start = (name: string): void => {
     const process = processes.get(name)
@@ -90,7 +90,7 @@ export const make = ({ seed, trace }: Options) => {
       isAlive: () => process.life === life,
       now: () => now + process.skewMs,
       draw: drawLife,
-      later: (ms, run) => later(ms, () => process.life === life && run()),
+      later: (ms, run) => later(ms, run, life),
       api: {}
     }
     process.life = life
@@ -112,7 +112,7 @@ export const make = ({ seed, trace }: Options) => {
     /** Time since the beginning. */
     elapsed: () => now - begin,
     drawMessage: draw("messages"),
-    later,
+    later: (ms: number, run: () => void): void => later(ms, run),
     /** What happened so far, if it is kept. */
     journal,
     /** Notes a violation; the first one of a property counts. */
@@ -168,7 +168,7 @@ export const make = ({ seed, trace }: Options) => {
         if (events >= maxEvents) return false
         events++
         now = Math.max(now, next)
-        agenda.take()?.run()
+        agenda.run()
       }
       now = Math.max(now, end)
       return true
