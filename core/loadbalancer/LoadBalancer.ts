@@ -18,7 +18,6 @@ import { Schema } from "effect"
 import { ConduitKey, Flow, type Name, PortNat, sameConduit, Stream, Vip } from "../config/Model.ts"
 import { Target } from "../config/Target.ts"
 import * as Machine from "../Machine.ts"
-import * as Memo from "../Memo.ts"
 import * as Kernel from "../net/Kernel.ts"
 import * as Same from "../Same.ts"
 import * as FastPath from "./FastPath.ts"
@@ -243,7 +242,14 @@ const readSucceeded = (state: State, call: number, snapshot: Kernel.Snapshot, no
   if (state.closing || !Lists.isComplete(state.lists)) return settle(idle, now)
   const { settings } = state
   const targets = Wanted.targets(given(state))
-  const operations = planned({ settings, targets, keep: marksInUse(state), serves: isAttracting(state), snapshot })
+  const operations = Routes.planFor({
+    targets,
+    keep: marksInUse(state),
+    range: [settings.offsetStart, settings.offsetEnd],
+    linkPrefix: settings.linkPrefix,
+    serves: isAttracting(state),
+    observed: snapshot
+  })
   const seen = Seen.look({ settings, vips: state.lists.vips ?? [], targets, observed: snapshot })
   const isElsewhere = idle.fastPathAt !== undefined && !Same.equals(seen.fastPath, state.seen?.fastPath)
   const next: State = { ...isElsewhere ? withoutFastPathAt(idle) : idle, planned: targets, seen }
@@ -259,19 +265,6 @@ const readSucceeded = (state: State, call: number, snapshot: Kernel.Snapshot, no
   const [settled, commands] = settle(applying, now)
   return [settled, [{ _tag: "ApplyOperations", call: state.nextCall, operations }, ...commands]]
 }
-
-// A kernel that did not change, as the same value tells, needs nothing else than before.
-const planned = Memo.last(
-  ({ settings }: {
-    readonly settings: Settings
-    readonly targets: ReadonlyArray<Routes.Target>
-    readonly keep: ReadonlySet<number> | undefined
-    readonly serves: boolean
-    readonly snapshot: Kernel.Snapshot
-  }) => settings,
-  ({ settings: { linkPrefix, offsetEnd, offsetStart }, snapshot, ...wish }) =>
-    Routes.plan.plan({ ...wish, range: [offsetStart, offsetEnd], linkPrefix }, snapshot)
-)
 
 const rulesSucceeded = (state: State, call: number, now: Machine.Millis): Step => {
   const { applying, ...rest } = state
@@ -310,7 +303,10 @@ const settleAvailability = (state: State, now: Machine.Millis): State => {
   return availableAt === undefined ? { ...state, availableAt: now + gatheringMs } : state
 }
 
-const settled = ({ availableAt: _, ...state }: State, available: boolean): State => ({ ...state, available })
+const settled = (state: State, available: boolean): State => {
+  const { availableAt: _, ...rest } = state
+  return { ...rest, available }
+}
 
 const settleEndpoint = (state: State, now: Machine.Millis): Step => {
   const { endpoint: { _tag }, endpointAt, nextCall: call } = state
@@ -350,7 +346,10 @@ const settleRules = (state: State, now: Machine.Millis): Step => {
   ]
 }
 
-const withoutFastPathAt = ({ fastPathAt: _, ...state }: State): State => state
+const withoutFastPathAt = (state: State): State => {
+  const { fastPathAt: _, ...rest } = state
+  return rest
+}
 
 const settleKernel = (state: State, now: Machine.Millis): Step => {
   if (state.kernel._tag !== "Idle") return Machine.stay(state)

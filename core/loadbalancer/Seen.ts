@@ -39,4 +39,7 @@ export const look: (sight: Sight) => Seen = Memo.last(({ settings }) => settings
   }
 })
 
-export const withoutFastPath = ({ fastPath: _, ...seen }: Seen): Seen => seen
+export const withoutFastPath = (all: Seen): Seen => {
+  const { fastPath: _, ...seen } = all
+  return seen
+}
