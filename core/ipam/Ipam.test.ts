@@ -173,6 +173,23 @@ describe("Ipam", () => {
     ])
   })
 
+  it("keeps a conduit that is gone from the list until nobody holds an address in it", () => {
+    const entries = [...stored("a", "b", "a/node-1", "a/node-1/x"), root]
+    const listed = (sweep: boolean, ...names: ReadonlyArray<string>) =>
+      Ipam.machine.step(Ipam.machine.init({ settings: { ...settings, sweep }, entries }, 0)[0], conduits(...names), 1)
+    const after = (event: Ipam.Event | Machine.Woken, now: number) => Ipam.machine.step(gone, event, now)[1].map(read)
+    const [gone, nothing] = listed(true, "b")
+    assert.deepStrictEqual(nothing, [])
+    assert.deepStrictEqual(after(allocate(0, "a", "y"), 2), ["Persist 0: +/a/node-1/y 10.0.0.2/32"])
+    assert.deepStrictEqual(after(conduits("b", "a"), 2), [])
+    assert.deepStrictEqual(after({ _tag: "ReleaseRequested", reply: 0, child: child("a", "x") }, 2), [
+      "Persist 0: -/a/node-1/x, -/a"
+    ])
+    assert.deepStrictEqual(after({ _tag: "Woken" }, 120_000), ["Persist 0: -/a/node-1, -/a"])
+    // Where leases do not expire, they would never come back.
+    assert.deepStrictEqual(listed(false, "b")[1].map(read), ["Persist 0: -/a"])
+  })
+
   it("believes a list without conduits only when it stands", () => {
     const before = play(saved(0), conduits("a"), saved(1), conduits())
     assert.strictEqual(Ipam.machine.wake(before.state), 9_000)

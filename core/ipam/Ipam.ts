@@ -9,7 +9,9 @@
  * 2. One transaction is under way at a time; what comes meanwhile becomes the next one, in order.
  * 3. While storing fails nothing is leased and everybody is refused; what was decided is stored again every second.
  * 4. A request for an unknown conduit waits until the conduit is listed or the caller leaves; no other request waits.
- * 5. The leased conduits are the listed ones, as far as they fit; before the first list they are the stored ones.
+ * 5. The leased conduits are the listed ones, as far as they fit, and those gone from the list in which somebody still
+ *    holds an address: pods end after their configuration, or it comes back. The original gives such addresses to others.
+ *    Where leases do not expire, a conduit ends with its listing. Before the first list they are the stored ones.
  * 6. A list without any conduit takes effect only when it stands for 5 s: the original NSP sends one after its restart,
  *    before it has read its configuration.
  * 7. A lease is taken back only after a whole `leaseMs` in which renewals were served and stored: times in which the
@@ -115,7 +117,7 @@ const step = (state: State, event: Event | Machine.Woken, now: Machine.Millis): 
     case "AllocateRequested":
       return allocateRequested(state, event.reply, event.child, now)
     case "ReleaseRequested":
-      return releaseRequested(state, event.reply, event.child)
+      return releaseRequested(state, event.reply, event.child, now)
     case "RequestAbandoned":
       return state.waiting.some(({ reply }) => reply === event.reply)
         ? [{ ...state, waiting: state.waiting.filter(({ reply }) => reply !== event.reply) }, []]
@@ -156,26 +158,31 @@ const allocateRequested = (state: State, reply: number, child: Child, now: Machi
 }
 
 // The original answers a release it cannot place without an error, so do we.
-const releaseRequested = (state: State, reply: number, child: Child): Step => {
+const releaseRequested = (state: State, reply: number, child: Child, now: Machine.Millis): Step => {
   const leases = state.leases[child.family]
   if (leases === undefined || child.conduit === undefined || child.trench !== state.settings.trench) {
     return [state, [toReply({ reply, answer: { _tag: "Released" } })]]
   }
   const refusal = blocked(state) ?? overloaded(state)
   if (refusal !== undefined) return [state, [toReply({ reply, answer: refused(refusal) })]]
-  const [next, changes] = Leases.release(leases, [child.conduit, child.node, child.name], child.startedAt)
-  return commit(withLeases(state, child.family, next), changes, [{ reply, answer: { _tag: "Released" } }])
+  const [released, changes] = Leases.release(leases, [child.conduit, child.node, child.name], child.startedAt)
+  // The last address of a conduit that is gone from the list takes the conduit with it.
+  const isListed = state.listed?.includes(child.conduit) ?? true
+  const [next, more] = isListed ? [released, []] : withConduits(state, released, now)
+  return commit(withLeases(state, child.family, next), [...changes, ...more], [
+    { reply, answer: { _tag: "Released" } }
+  ])
 }
 
 const conduitsChanged = (state: State, conduits: ReadonlyArray<string>, now: Machine.Millis): Step => {
   if (state.closing) return Machine.stay(state)
   const { emptyAt, ...rest } = state
   const listed = Array.dedupe(conduits)
+  const isSame = state.listed !== undefined && sameList(state.listed, listed)
+  if (isSame) return emptyAt === undefined ? Machine.stay(state) : [rest, []]
   if (listed.length === 0 && leasesSomething(state)) {
     return emptyAt === undefined ? [{ ...state, emptyAt: now + emptyHoldMs }, []] : Machine.stay(state)
   }
-  const isSame = state.listed !== undefined && sameList(state.listed, listed)
-  if (isSame) return emptyAt === undefined ? Machine.stay(state) : [rest, []]
   return reconcile({ ...rest, listed }, now)
 }
 
@@ -242,7 +249,11 @@ const sweep = (state: State, now: Machine.Millis): Step => {
     ? [{ ...state, servingSince, sweepAt: servingSince + patienceMs }, []]
     : forEachFamily(
       { ...state, sweepAt: now + sweepIntervalMs },
-      (leases) => Leases.sweep(leases, now - patienceMs)
+      (leases) => {
+        const [swept, changes] = Leases.sweep(leases, now - patienceMs)
+        const [next, more] = withConduits(state, swept, now)
+        return [next, [...changes, ...more]]
+      }
     )
 }
 
@@ -260,7 +271,7 @@ const reconcile = (state: State, now: Machine.Millis): Step => {
   const waiting = ready.length === 0 ? state.waiting : state.waiting.filter(({ conduit }) => !listed.includes(conduit))
   let [next, commands] = forEachFamily(
     waiting === state.waiting ? state : { ...state, waiting },
-    (leases) => Leases.setConduits(leases, listed, now)
+    (leases) => withConduits(state, leases, now)
   )
   for (const { child, conduit, reply } of ready) {
     const [then, more] = lease(next, reply, conduit, child, now)
@@ -269,6 +280,12 @@ const reconcile = (state: State, now: Machine.Millis): Step => {
   }
   return [next, commands]
 }
+
+/** Gives each listed conduit a prefix, and takes it from those that are not listed and not in use. */
+const withConduits = ({ listed, settings }: State, leases: Leases.Leases, now: Machine.Millis): Leases.Changed =>
+  listed === undefined
+    ? [leases, []]
+    : Leases.setConduits(leases, settings.sweep ? [...listed, ...Leases.conduitsInUse(leases)] : listed, now)
 
 const lease = (state: State, reply: number, conduit: string, child: Child, now: Machine.Millis): Step => {
   const leases = state.leases[child.family]

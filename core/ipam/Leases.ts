@@ -230,6 +230,12 @@ export const sweep = (leases: Leases, before: number): Changed => {
   return [conduits === leases.conduits ? leases : { ...leases, conduits }, changes]
 }
 
+/** The conduits in which somebody holds an address. */
+export const conduitsInUse = ({ conduits }: Leases): ReadonlyArray<string> =>
+  [...HashMap.entries(conduits)]
+    .filter(([, { nodes }]) => HashMap.some(nodes, ({ children }) => !HashMap.isEmpty(children)))
+    .map(([name]) => name)
+
 /** Whether the conduit has a prefix. */
 export const hasConduit = (leases: Leases, name: string): boolean => HashMap.has(leases.conduits, name)
 

@@ -98,10 +98,7 @@ const replaceable = (draw: Draw, size: Size): string => {
   return kind === 0 ? `${of}proxy-${draw(0, size.nodes - 1)}` : `${of}fe-${draw(0, size.frontends - 1)}`
 }
 
-/**
- * A change of the configuration; what is taken away may come back. The conduit stays: Meridio's operator ends its pods
- * with it, and this one has no hands.
- */
+/** A change of the configuration; what is taken away may come back. */
 const operator = (draw: Draw, size: Size): Fault => {
   const [which, present] = [draw(0, 12), draw(0, 2) > 0]
   const trench = said(trenchIn(draw, size))
@@ -163,6 +160,22 @@ const anything = (draw: Draw, size: Size): Fault => {
   }
 }
 
+/**
+ * The conduit disappears from the configuration while streams are open, in half of the lives, and mostly comes back. Its
+ * pods stay: Meridio's operator ends them with it, and this one has no hands.
+ */
+const absence = (draw: Draw, size: Size): Schedule => {
+  const at = quietMs + draw(0, 120_000)
+  const conduit = { _tag: "Set", kind: "conduit", n: 0, ...said(trenchIn(draw, size)) } as const
+  const [isGone, returns, afterMs] = [draw(0, 1) === 0, draw(0, 4) > 0, draw(200, 60_000)]
+  return [
+    ...isGone ? [{ at, fault: { ...conduit, present: false } }] : [],
+    ...isGone && returns ? [{ at: at + afterMs, fault: { ...conduit, present: true } }] : []
+  ]
+}
+
+const together = (...schedules: ReadonlyArray<Schedule>): Schedule => schedules.flat().toSorted((a, b) => a.at - b.at)
+
 export const profiles = {
   calm: {
     summary: "nothing happens but applications that open and close streams",
@@ -209,22 +222,29 @@ export const profiles = {
     summary: "objects of the configuration come, go and change while applications open and close",
     size: small,
     schedule: (draw, size) =>
-      spread(draw, draw(6, 24), 120_000, () => draw(0, 2) === 0 ? application(draw, size) : operator(draw, size))
+      together(
+        spread(draw, draw(6, 24), 120_000, () => draw(0, 2) === 0 ? application(draw, size) : operator(draw, size)),
+        absence(draw, size)
+      )
   },
   storm: {
     summary: "everything at once: crashes, partitions, churn and leaps of the clock",
     size: { ...small, targets: 6, gateways: 2 },
-    schedule: (draw, size) => spread(draw, draw(6, 24), 150_000, () => anything(draw, size))
+    schedule: (draw, size) =>
+      together(spread(draw, draw(6, 24), 150_000, () => anything(draw, size)), absence(draw, size))
   },
   trenches: {
     summary: "two trenches over the same nodes: targets go from one to the other while anything happens to either",
     size: { ...small, trenches: 2 },
     schedule: (draw, size) =>
-      spread(
-        draw,
-        draw(6, 20),
-        150_000,
-        () => draw(0, 1) === 0 ? application(draw, size) : anything(draw, size)
+      together(
+        spread(
+          draw,
+          draw(6, 20),
+          150_000,
+          () => draw(0, 1) === 0 ? application(draw, size) : anything(draw, size)
+        ),
+        absence(draw, size)
       )
   },
   scale: {

@@ -65,6 +65,25 @@ const regressions: ReadonlyArray<
       { at: 167_440, fault: { _tag: "Part", a: "proxy-0", b: "ipam", forMs: 45_580 } },
       { at: 177_686, fault: { _tag: "Replace", process: "proxy-0", pauseMs: 7_525 } }
     ]
+  },
+  {
+    was: "gave the addresses of a conduit that came back to others",
+    profile: "churn",
+    seed: 9_200_000,
+    schedule: [
+      { at: 56_147, fault: { _tag: "Set", kind: "conduit", n: 0, present: false } },
+      { at: 77_328, fault: { _tag: "Set", kind: "conduit", n: 0, present: true } }
+    ]
+  },
+  {
+    was: "let targets of a conduit that was gone wait for an address",
+    profile: "churn",
+    seed: 9_200_050,
+    schedule: [
+      { at: 33_794, fault: { _tag: "Set", kind: "conduit", n: 0, present: false } },
+      { at: 146_973, fault: { _tag: "Close", target: 1, stream: 1 } },
+      { at: 148_831, fault: { _tag: "Open", target: 1, stream: 0 } }
+    ]
   }
 ]
 

@@ -131,7 +131,7 @@ describe("sluice ipam", () => {
     }), 60_000)
 
   it.live(
-    "frees what lies below conduits that were removed while it was down, and keeps the rest",
+    "frees conduits that were removed while it was down once nobody holds an address in them, and keeps the rest",
     () =>
       Effect.gen(function*() {
         const { conduits, path } = yield* world
@@ -144,8 +144,11 @@ describe("sluice ipam", () => {
         }))
         yield* SubscriptionRef.set(conduits, ["conduit-b", "conduit-c"])
         const { client } = yield* program(path)
-        assert.strictEqual(yield* allocate(client, child("y", { conduit: "conduit-c" })), "169.255.0.1/24")
+        assert.strictEqual(yield* allocate(client, child("y", { conduit: "conduit-c" })), "169.255.32.1/24")
         assert.strictEqual(yield* allocate(client, child("x", { conduit: "conduit-b" })), "169.255.16.1/24")
+        yield* release(client, child("x"))
+        yield* SubscriptionRef.set(conduits, ["conduit-b", "conduit-c", "conduit-d"])
+        assert.strictEqual(yield* allocate(client, child("y", { conduit: "conduit-d" })), "169.255.0.1/24")
         const unknown = yield* Effect.flip(allocate(client, child("x"), 200))
         assert.strictEqual(unknown.code, GrpcError.Code.DeadlineExceeded)
       }),
