@@ -5,7 +5,7 @@
  */
 import { Effect } from "effect"
 import { spawn } from "node:child_process"
-import { Maglev, type Model, Ruleset } from "../core/loadbalancer/index.ts"
+import { Maglev, type Model, Routes, Ruleset } from "../core/loadbalancer/index.ts"
 import { Cidr, Ip } from "../core/net/index.ts"
 import * as Namespace from "../shells/netlink/Namespace.ts"
 import * as Netlink from "../shells/netlink/Netlink.ts"
@@ -67,7 +67,7 @@ export const make = (shape: Shape, index: number) =>
           `ip ${family === "v4" ? "" : "-6"} rule add priority 101 from ${vip} lookup 4097`
         ),
         ...shape.flows > 0 ? ["sysctl -qw net.ipv4.conf.all.accept_local=1"] : [],
-        ways(shape)
+        ...Ip.families.flatMap((family) => ways(shape, family))
       ].join("\n")
     )
     yield* sh(
@@ -88,7 +88,11 @@ export const make = (shape: Shape, index: number) =>
         ...answers(32_000, 4_000, "172.16.0.1", "fd00::1")
       ].join("\n")
     )
-    if (shape.flows > 0) yield* (yield* Nftables.make(balancer)).apply(Ruleset.script(undefined, rules(shape)))
+    if (shape.flows > 0) {
+      const kernel = yield* Netlink.make(balancer)
+      yield* kernel.apply(Routes.plan.plan(routes(shape), yield* kernel.snapshot))
+      yield* (yield* Nftables.make(balancer)).apply(Ruleset.script(undefined, rules(shape)))
+    }
     yield* Ends.serve(target, Object.values(vips))
     const chain: Chain = {
       shape,
@@ -177,21 +181,21 @@ const marks = ({ streams, targets }: Pick<Shape, "streams" | "targets">) =>
     (_, stream) => members(stream, streams, targets).map((n) => ({ mark: offsetOf(stream, targets) + n + 1, n }))
   ).flat()
 
-// What leads to the targets.
-const ways = (shape: Shape): string =>
-  Ip.families.map((family) => {
-    const ip = family === "v4" ? "ip" : "ip -6"
-    const hops = Array.from({ length: shape.targets }, (_, n) => ipOf(n, family))
-    if (shape.way === "plain") return `${ip} route add ${vips[family]} via ${hops[0]}`
-    if (shape.way === "ecmp") {
-      return `${ip} route add ${vips[family]} ${hops.map((hop) => `nexthop via ${hop}`).join(" ")}`
-    }
-    const lines = marks(shape).flatMap(({ mark, n }) => [
-      `route add default via ${ipOf(n, family)} dev int table ${mark}`,
-      `rule add priority 90 fwmark ${mark} lookup ${mark}`
-    ])
-    return `${ip} -batch - <<'END'\n${lines.join("\n")}\nEND`
-  }).join("\n")
+const routes = (shape: Shape): Routes.Desired => ({
+  targets: marks(shape).map(({ mark, n }) => ({ mark, ips: Ip.families.map((family) => Ip.unsafe(ipOf(n, family))) })),
+  keep: undefined,
+  range: [offsetOf(0, shape.targets), offsetOf(shape.streams, shape.targets)],
+  linkPrefix: "int",
+  serves: true
+})
+
+// What leads to the targets without load balancer.
+const ways = ({ flows, targets, way }: Shape, family: Ip.Family): ReadonlyArray<string> => {
+  if (flows > 0) return []
+  const route = `ip ${family === "v4" ? "" : "-6"} route add ${vips[family]}`
+  const hops = Array.from({ length: targets }, (_, n) => ipOf(n, family))
+  return [way === "plain" ? `${route} via ${hops[0]}` : `${route} ${hops.map((hop) => `nexthop via ${hop}`).join(" ")}`]
+}
 
 const quiet =
   "sysctl -qw net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.default.rp_filter=0 net.ipv6.conf.all.accept_dad=0 "

@@ -6,6 +6,7 @@ import * as Cidr from "../net/Cidr.ts"
 import * as Ip from "../net/Ip.ts"
 import type * as Kernel from "../net/Kernel.ts"
 import * as Routes from "./Routes.ts"
+import * as Skips from "./Skips.ts"
 
 const bridge = (name: string, ...cidrs: ReadonlyArray<string>): ReadonlyArray<Kernel.Operation> => [
   { _tag: "AddBridge", name },
@@ -28,7 +29,7 @@ const ips = ["172.16.0.10", "172.16.1.10", "172.16.1.11", "172.16.9.1", "fd00::1
 
 const rule = (mark: number, family: Ip.Family, more: Partial<Kernel.Rule> = {}): Kernel.Rule => ({
   family,
-  priority: Routes.priority,
+  priority: Skips.priorityOf(mark),
   table: mark,
   mark,
   foreign: false,
@@ -57,6 +58,10 @@ const leftovers: ReadonlyArray<Kernel.Operation> = [
   { _tag: "AddRule", rule: rule(5009, "v6") },
   { _tag: "AddRule", rule: rule(5002, "v4", { priority: 99 }) },
   { _tag: "AddRule", rule: rule(5002, "v4", { table: 7 }) },
+  ...Ip.families.map((family): Kernel.Operation => ({
+    _tag: "AddRule",
+    rule: { family, priority: Skips.first, table: 0, mark: 0, mask: 0xffff_ffff, goto: Skips.last, foreign: false }
+  })),
   { _tag: "ReplaceRoute", route: route(5001, "172.16.1.10", "load-balan-b") },
   { _tag: "ReplaceRoute", route: route(5002, "172.16.0.10", "load-balan-a") },
   { _tag: "ReplaceRoute", route: route(5009, "fd00::10", "load-balan-a") },
@@ -69,6 +74,10 @@ const leftovers: ReadonlyArray<Kernel.Operation> = [
   { _tag: "SetLinkUp", link: "load-balan-b", up: false }
 ]
 
+/** So many that rules which skip others are worth it, beyond the marks of the rest. */
+const manyTargets = (count: number): ReadonlyArray<Routes.Target> =>
+  Array.from({ length: count }, (_, n) => ({ mark: 5_100 + n, ips: [Ip.unsafe("172.16.0.10")] }))
+
 const indexes = (length: number) =>
   Schema.Array(Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: length - 1 })))
 
@@ -79,16 +88,20 @@ const desired: Arbitrary.Arbitrary<Routes.Desired> = Arbitrary.map(
     ),
     keep: Arbitrary.schema(Schema.Literals(["all", "none", "some"])),
     serves: Arbitrary.schema(Schema.Boolean),
+    more: Arbitrary.schema(Schema.Literals([0, 0, 5, 20])),
     last: Arbitrary.schema(Schema.Literals([5_008, 9_999]))
   }),
-  ({ keep, last, serves, targets }) => ({
+  ({ keep, last, more, serves, targets }) => ({
     range: [5_001, last],
-    targets: [...new Map(targets.map((target) => [target.mark, target])).values()].map(({ ips: chosen, mark }) => ({
-      mark,
-      ips: Ip.families.flatMap((family) =>
-        chosen.flatMap((index) => ips[index] ?? []).find((ip) => Ip.family(ip) === family) ?? []
-      )
-    })),
+    targets: [
+      ...[...new Map(targets.map((target) => [target.mark, target])).values()].map(({ ips: chosen, mark }) => ({
+        mark,
+        ips: Ip.families.flatMap((family) =>
+          chosen.flatMap((index) => ips[index] ?? []).find((ip) => Ip.family(ip) === family) ?? []
+        )
+      })),
+      ...manyTargets(more)
+    ],
     keep: keep === "all" ? undefined : new Set(keep === "some" ? [5001, 5009] : []),
     linkPrefix: "load-balan-",
     serves
@@ -112,8 +125,8 @@ planLaws(Routes.plan, {
   },
   foreign: (snapshot) => {
     return [
-      snapshot.rules.filter(({ foreign, from, mark, priority, table }) =>
-        foreign || from !== undefined || mark !== table || priority !== Routes.priority
+      snapshot.rules.filter(({ foreign, from, goto, mark, priority, table }) =>
+        foreign || from !== undefined || priority >= Skips.last && goto !== 100 || mark !== table && goto === undefined
       ),
       snapshot.routes.filter(({ protocol, table }) => protocol !== Routes.protocol && table !== 254),
       snapshot.links.filter(({ name }) => name === "ext"),
@@ -123,7 +136,7 @@ planLaws(Routes.plan, {
   permute: (desired) => ({ ...desired, targets: desired.targets.toReversed() }),
   safe: ({ routes, rules }) => {
     for (const { family, mark = 0, priority, table } of rules) {
-      if (priority !== Routes.priority || mark !== table || ![5002, 5003].includes(table)) continue
+      if (priority >= Skips.last || mark !== table || ![5002, 5003].includes(table)) continue
       assert.isTrue(routes.some((route) => route.table === table && route.family === family), "no rule without a route")
     }
   }
@@ -137,17 +150,22 @@ const wish = (mark: number, ...texts: ReadonlyArray<string>): Routes.Desired => 
   serves: true
 })
 
+const skips = ({ rules }: Kernel.Snapshot) => rules.filter(({ goto }) => goto !== undefined)
+
+const after = (count: number, before: Kernel.Snapshot) =>
+  KernelModel.applyAll(before, Routes.plan.plan({ ...wish(5_001), targets: manyTargets(count) }, before))
+
 describe("Routes", () => {
   it("routes a target over the link of its network, and calls it ready only then", () => {
     const wanted = wish(5001, "172.16.1.10", "fd00:0:0:1::10")
     assert.isTrue(wanted.targets.every((target) => !Routes.isReady(target, links)))
-    const after = KernelModel.applyAll(links, Routes.plan.plan(wanted, links))
-    assert.deepStrictEqual(Routes.relevant(after).routes.map(({ family, hops, table }) => [family, table, hops]), [
+    const there = KernelModel.applyAll(links, Routes.plan.plan(wanted, links))
+    assert.deepStrictEqual(Routes.relevant(there).routes.map(({ family, hops, table }) => [family, table, hops]), [
       ["v4", 5001, [{ via: Ip.unsafe("172.16.1.10"), link: "load-balan-b" }]],
       ["v6", 5001, [{ via: Ip.unsafe("fd00:0:0:1::10"), link: "load-balan-b" }]]
     ])
-    assert.isTrue(wanted.targets.every((target) => Routes.isReady(target, after)))
-    const cut = KernelModel.apply(after, { _tag: "SetLinkUp", link: "load-balan-b", up: false })
+    assert.isTrue(wanted.targets.every((target) => Routes.isReady(target, there)))
+    const cut = KernelModel.apply(there, { _tag: "SetLinkUp", link: "load-balan-b", up: false })
     assert.isTrue(wanted.targets.every((target) => !Routes.isReady(target, cut)))
   })
 
@@ -165,6 +183,16 @@ describe("Routes", () => {
       link: "load-balan-a",
       ip: Ip.unsafe("172.16.0.10")
     })
+  })
+
+  it("has the kernel skip rules when there are many, and until the last one is gone", () => {
+    const many = after(17, links)
+    assert.deepStrictEqual(skips(many), Skips.rules("v4"))
+    assert.deepStrictEqual(skips(after(16, links)), [])
+    assert.deepStrictEqual(skips(after(1, many)), Skips.rules("v4"))
+    assert.deepStrictEqual(after(0, many).rules, [])
+    const other = KernelModel.apply(many, { _tag: "AddRule", rule: rule(4_001, "v4") })
+    assert.deepStrictEqual(skips(after(0, other)), Skips.rules("v4"))
   })
 
   it("leaves the marks of other load balancers alone", () => {

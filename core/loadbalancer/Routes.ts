@@ -5,10 +5,11 @@
  * 1. A route names the link on whose network the target lies; a target without such a link gets nothing.
  * 2. A route is there before its rule, and a rule is gone before its route.
  * 3. A new route forgets what the kernel knew of the neighbour: the address may have moved to another pod.
- * 4. Ours are rules of priority 90 whose table is their mark, and routes of our protocol, with a mark of our range;
- *    nothing else is touched, but for the links that connect the proxies.
+ * 4. Ours are rules of the priorities of `Skips` whose table is their mark, and routes of our protocol, with a mark of our
+ *    range; nothing else is touched, but for the links that connect the proxies.
+ * 5. The rules of `Skips` come when there are many targets and go with the last one, whose load balancer it ever is.
  *
- * Source: Meridio `pkg/kernel/fwmark.go`. Ours: the fixed priority (the original lets the kernel count down, so that
+ * Source: Meridio `pkg/kernel/fwmark.go`. Ours: the priority by the mark (the original lets the kernel count down, so that
  * copies pile up), the link in the route, and the comparison with what is there.
  */
 import { Schema } from "effect"
@@ -17,6 +18,8 @@ import * as Cidr from "../net/Cidr.ts"
 import * as Ip from "../net/Ip.ts"
 import type * as Kernel from "../net/Kernel.ts"
 import * as Plan from "../Plan.ts"
+import * as Same from "../Same.ts"
+import * as Skips from "./Skips.ts"
 
 /** A target: its mark, and at most one address per family. */
 export const Target = Schema.Struct({ mark: Schema.Natural, ips: Schema.Array(Ip.Ip) })
@@ -34,16 +37,13 @@ export interface Desired {
   readonly serves: boolean
 }
 
-/** After local traffic (0), before those of the frontend (100, 101). */
-export const priority = 90
-
 /** RTPROT_*: not used by anybody in iproute2's `rt_protos`. */
 export const protocol = 90
 
 /** The part of a namespace that the plan and the fast path look at. */
 export const relevant = (snapshot: Kernel.Snapshot): Kernel.Snapshot => ({
   ...snapshot,
-  rules: snapshot.rules.filter((rule) => isOurRule(rule) || rule.from !== undefined),
+  rules: snapshot.rules.filter((rule) => isOurRule(rule) || isSkip(rule) || rule.from !== undefined),
   routes: snapshot.routes.filter((route) => isOurRoute(route) || route.destination === Cidr.defaultRoute(route.family))
 })
 
@@ -73,7 +73,10 @@ const operations = (desired: Desired, before: Kernel.Snapshot): ReadonlyArray<Ke
   const wantedOf = Map.groupBy(wanted, ({ rule }) => rule.table)
   const isWanted = (rule: Kernel.Rule): boolean =>
     (wantedOf.get(rule.table) ?? []).some((other) => sameRule(other.rule, rule))
-  const stale = observed.rules.filter((rule) => isOurRule(rule) && !isKept(rule.table) && !isWanted(rule))
+  const [stale = [], staying = []] = [true, false].map((isStale) =>
+    observed.rules.filter((rule) => isOurRule(rule) && isStale === (!isKept(rule.table) && !isWanted(rule)))
+  )
+  const skips = skipsFor([...staying, ...wanted.map(({ rule }) => rule)], observed)
   const staleRoutes = observed.routes.filter((route) =>
     isOurRoute(route) && !isKept(route.table)
     && !(wantedOf.get(route.table) ?? []).some((other) => sameIdentity(other.route, route))
@@ -90,7 +93,8 @@ const operations = (desired: Desired, before: Kernel.Snapshot): ReadonlyArray<Ke
       _tag: "AddRule" as const,
       rule
     })),
-    ...stale.toSorted(byTable).map((rule) => ({ _tag: "DeleteRule" as const, rule })),
+    ...skips.added.map((rule) => ({ _tag: "AddRule" as const, rule })),
+    ...[...stale.toSorted(byTable), ...skips.removed].map((rule) => ({ _tag: "DeleteRule" as const, rule })),
     ...staleRoutes.toSorted(byTable).map((route) => ({ _tag: "DeleteRoute" as const, route }))
   ]
 }
@@ -100,6 +104,21 @@ export const plan = Plan.make({ name: "loadbalancer", plan: operations })
 /** The same; a kernel that did not change, as the same value tells, needs nothing else than the last time. */
 export const planFor: (wish: Desired & { readonly observed: Kernel.Snapshot }) => ReadonlyArray<Kernel.Operation> = Memo
   .last(({ targets }) => targets, ({ observed, ...desired }) => operations(desired, observed))
+
+// So few rules cost less than those that skip them.
+const few = 16
+
+// What is to change of the rules that skip others, when these are the others, some of them twice.
+const skipsFor = (targets: ReadonlyArray<Kernel.Rule>, observed: Kernel.Snapshot) => {
+  const marks = Map.groupBy(targets, ({ family }) => family)
+  const present = observed.rules.filter(isSkip)
+  const countOf = (family: Ip.Family): number => new Set(marks.get(family)?.map(({ table }) => table)).size
+  return {
+    added: Ip.families.filter((family) => countOf(family) > few).flatMap((family) => Skips.rules(family))
+      .filter((rule) => !present.some((other) => Same.equals(other, rule))),
+    removed: present.filter(({ family }) => countOf(family) === 0)
+  }
+}
 
 // A link that was set down has lost its IPv6 addresses, so it is not set up again: NSM replaces it.
 const linksToSetDown = ({ linkPrefix, serves }: Desired, { links }: Kernel.Snapshot): ReadonlyArray<string> =>
@@ -159,20 +178,27 @@ const rulesByTable = Memo.each((rules: ReadonlyArray<Kernel.Rule>) => Map.groupB
 
 const ruleOf = (mark: number, family: Ip.Family): Kernel.Rule => ({
   family,
-  priority,
+  priority: Skips.priorityOf(mark),
   table: mark,
   mark,
   foreign: false
 })
 
+// Of any of the priorities: another place is one of a predecessor.
 const isOurRule = (rule: Kernel.Rule): boolean =>
-  rule.priority === priority && rule.mark === rule.table && rule.from === undefined && rule.iif === undefined &&
-  rule.traffic === undefined && !rule.foreign
+  rule.priority > Skips.first && rule.priority < Skips.last && rule.mark === rule.table && rule.mask === undefined &&
+  rule.from === undefined && rule.iif === undefined && rule.traffic === undefined && rule.inverted === undefined &&
+  rule.goto === undefined && !rule.foreign
+
+const skipRules = new Map(Ip.families.map((family) => [family, Skips.rules(family)]))
+
+const isSkip = (rule: Kernel.Rule): boolean =>
+  rule.goto !== undefined && skipRules.get(rule.family)?.some((skip) => Same.equals(skip, rule)) === true
 
 const isOurRoute = (route: Kernel.Route): boolean => route.protocol === protocol
 
 const sameRule = (a: Kernel.Rule, b: Kernel.Rule): boolean =>
-  isOurRule(a) && a.family === b.family && a.table === b.table && a.mark === b.mark
+  isOurRule(a) && a.family === b.family && a.table === b.table && a.priority === b.priority
 
 const sameIdentity = (a: Kernel.Route, b: Kernel.Route): boolean =>
   a.family === b.family && a.table === b.table && a.destination === b.destination && a.metric === b.metric

@@ -55,16 +55,17 @@ const words = (operation: Operation): string => {
 
 const family = (family: Family): string => (family === "v4" ? "-4" : "-6")
 
-const rule = ({ from, iif, mark, priority, table, traffic = {} }: Rule): string =>
+const rule = ({ from, goto, iif, inverted, mark, mask, priority, table, traffic = {} }: Rule): string =>
   [
     `priority ${priority}`,
+    ...(inverted === true ? ["not"] : []),
     `from ${from ?? "all"}`,
     ...(iif === undefined ? [] : [`iif ${iif}`]),
-    ...(mark === undefined ? [] : [`fwmark ${mark}`]),
+    ...(mark === undefined ? [] : [`fwmark ${mark}${mask === undefined ? "" : `/0x${mask.toString(16)}`}`]),
     ...(traffic.protocol === undefined ? [] : [`ipproto ${traffic.protocol}`]),
     ...(traffic.sourcePorts === undefined ? [] : [`sport ${ports(traffic.sourcePorts)}`]),
     ...(traffic.destinationPorts === undefined ? [] : [`dport ${ports(traffic.destinationPorts)}`]),
-    `lookup ${table}`
+    goto === undefined ? `lookup ${table}` : `goto ${goto}`
   ].join(" ")
 
 const ports = ({ first, last }: Ports): string => first === last ? `${first}` : `${first}-${last}`

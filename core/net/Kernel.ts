@@ -53,19 +53,32 @@ export type Traffic = typeof Traffic.Type
 /** Whether two rules are for the same packets as far as protocol and ports go. */
 export const isSameTraffic = (a: Traffic = {}, b: Traffic = {}): boolean => Same.equals(a, b)
 
-/** A policy routing rule that looks a table up; rules with selectors other than these are `foreign`. */
+/**
+ * A policy routing rule that looks a table up, or goes on at a later rule; rules with selectors or actions other than these
+ * are `foreign`.
+ */
 export const Rule = Schema.Struct({
   family: Family,
   priority: Schema.Natural,
+  /** 0 in a rule that goes on elsewhere. */
   table: Schema.Natural,
   from: Schema.optionalKey(Cidr),
   /** The link by which packets come in; what this machine sends itself comes from `lo`. */
   iif: Schema.optionalKey(LinkName),
   mark: Schema.optionalKey(Schema.Natural),
+  /** The bits of the mark that count; absent when all of a mark other than 0 do. */
+  mask: Schema.optionalKey(Schema.Natural),
   traffic: Schema.optionalKey(Traffic),
+  /** The rule is for the packets that the selectors leave out. */
+  inverted: Schema.optionalKey(Schema.Literal(true)),
+  /** The later priority to go on at; without a rule of that priority the kernel goes on with the next one. */
+  goto: Schema.optionalKey(Schema.Natural),
   foreign: Schema.Boolean
 })
 export type Rule = typeof Rule.Type
+
+/** All bits of a mark. */
+export const wholeMark = 0xffff_ffff
 
 export const NextHop = Schema.Struct({ via: Schema.optionalKey(Ip), link: Schema.optionalKey(LinkName) })
 export type NextHop = typeof NextHop.Type

@@ -21,6 +21,7 @@
  */
 import { Result } from "effect"
 import { Cidr, Ip, Kernel } from "../../core/net/index.ts"
+import * as Same from "../../core/Same.ts"
 
 /** The namespace after the operation; unchanged when the kernel would refuse it. */
 export const apply = (snapshot: Kernel.Snapshot, operation: Kernel.Operation): Kernel.Snapshot =>
@@ -249,13 +250,16 @@ const lose = (
 
 // Rules, routes, neighbours.
 
+const maskOf = ({ mark, mask }: Kernel.Rule): number => mask ?? (mark === undefined ? 0 : Kernel.wholeMark)
+
 const deleteRule = (snapshot: Kernel.Snapshot, rule: Kernel.Rule): Result.Result<Kernel.Snapshot, string> => {
   const found = snapshot.rules.find((other) => isSameRule(other, rule))
   // The kernel takes the first rule that has at least these selectors.
   const first = snapshot.rules.find((other) =>
     other.family === rule.family && other.priority === rule.priority && other.table === rule.table &&
     (rule.from === undefined || other.from === rule.from) && (rule.iif === undefined || other.iif === rule.iif) &&
-    (rule.mark === undefined || other.mark === rule.mark) &&
+    ((rule.mark ?? 0) === 0 || other.mark === rule.mark) && [0, maskOf(other)].includes(maskOf(rule)) &&
+    (rule.goto === undefined) === (other.goto === undefined) &&
     Kernel.isSameTraffic({ ...other.traffic, ...rule.traffic }, other.traffic)
   )
   if (found !== undefined && first !== found) return Result.fail("a rule with more selectors stands before it")
@@ -346,10 +350,7 @@ const isSameNetwork = (a: Cidr.Cidr, b: Cidr.Cidr): boolean => Cidr.network(a) =
 const isSameConnection = (a: Kernel.Route, b: Kernel.Route): boolean =>
   isSameRoute(a, b) && a.protocol === kernelProtocol && a.hops[0]?.link === b.hops[0]?.link
 
-const isSameRule = (a: Kernel.Rule, b: Kernel.Rule): boolean =>
-  a.family === b.family && a.priority === b.priority && a.table === b.table && a.from === b.from &&
-  a.iif === b.iif && a.mark === b.mark && a.foreign === b.foreign &&
-  Kernel.isSameTraffic(a.traffic, b.traffic)
+const isSameRule: (a: Kernel.Rule, b: Kernel.Rule) => boolean = Same.equals
 
 /** The identity of a route: family, table, destination and metric. */
 const isSameRoute = (a: Kernel.Route, b: Kernel.Route): boolean =>

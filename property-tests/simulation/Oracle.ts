@@ -10,6 +10,7 @@
 import type { Flow } from "../../core/config/Model.ts"
 import { type Model, Ruleset } from "../../core/loadbalancer/index.ts"
 import { Cidr, Ip, type Kernel } from "../../core/net/index.ts"
+import * as Lookup from "../kernel/Lookup.ts"
 import type * as Kernels from "./Kernels.ts"
 
 export interface Packet {
@@ -116,16 +117,8 @@ const lookup = (
   }
 ): Way | string => {
   const family = Ip.family(destination)
-  const rules = snapshot.rules
-    .filter((rule) =>
-      rule.family === family && (rule.mark === undefined || rule.mark === mark)
-      && (rule.iif === undefined || rule.iif === iif)
-      && (rule.from === undefined || Cidr.contains(rule.from, Cidr.host(source)))
-    )
-    .map(({ priority, table }) => ({ priority, table }))
-    .concat([{ priority: mainPriority, table: mainTable }])
-    .toSorted((a, b) => a.priority - b.priority)
-  for (const { table } of rules) {
+  const rules = [...snapshot.rules, { family, priority: mainPriority, table: mainTable, foreign: false }]
+  for (const table of Lookup.tables(rules, { source, mark, iif })) {
     const route = snapshot.routes
       .filter((one) =>
         one.table === table && one.family === family && Cidr.contains(one.destination, Cidr.host(destination))

@@ -103,7 +103,7 @@ describe("The load balancer in the kernel", () => {
           "ip rule; ip -6 rule; ip route show table all; ip -6 route show table all"
         )
         assert.notMatch(rules, /5003/)
-        assert.strictEqual(rules.match(/^90:.*fwmark/gm)?.length, 6)
+        assert.strictEqual(rules.match(/^\d+:.*fwmark/gm)?.length, 6)
         yield* SubscriptionRef.set(nsp.targets, numbers(4).map(World.target))
         yield* balancing(running, 1, 2, 3, 4)
         assert.deepStrictEqual(yield* ask(flows), before)

@@ -66,7 +66,9 @@ export const rule = (body: Buffer): Kernel.Rule | undefined => {
   const attributes = Wire.attributes(body, Wire.headerSize.rule)
   const source = Wire.readIp(family, attributes.get(2))
   const iif = Wire.readText(attributes.get(3))
-  const mark = Wire.readU32(attributes.get(10))
+  const mask = Wire.readU32(attributes.get(16))
+  const mark = Wire.readU32(attributes.get(10)) ?? (mask === undefined ? undefined : 0)
+  const goto = Wire.readU32(attributes.get(4))
   const traffic = trafficOf(attributes)
   return {
     family,
@@ -75,7 +77,10 @@ export const rule = (body: Buffer): Kernel.Rule | undefined => {
     ...source !== undefined && { from: Cidr.make(source, body.readUInt8(2)) },
     ...iif !== undefined && { iif },
     ...mark !== undefined && { mark },
+    ...mask !== undefined && (mark === 0 || mask !== Kernel.wholeMark) && { mask },
     ...traffic !== undefined && { traffic },
+    ...(body.readUInt32LE(8) & inverted) !== 0 && { inverted: true },
+    ...goto !== undefined && { goto },
     foreign: isForeign(body, attributes)
   }
 }
@@ -164,18 +169,21 @@ const viaOtherFamily = (bytes: Buffer | undefined): Ip.Ip | undefined => {
   return family && Wire.readIp(family, bytes?.subarray(2))
 }
 
-// FRA_SRC, IIFNAME, PRIORITY, FWMARK, SUPPRESS_PREFIXLEN, TABLE, FWMASK, PAD, PROTOCOL, IP_PROTO,
-// SPORT_RANGE, DPORT_RANGE, SPORT_MASK, DPORT_MASK: present in a plain lookup too.
-const plainRuleAttributes: ReadonlySet<number> = new Set([2, 3, 6, 10, 14, 15, 16, 18, 21, 22, 23, 24, 28, 29])
+// FRA_SRC, IIFNAME, GOTO, PRIORITY, FWMARK, SUPPRESS_PREFIXLEN, TABLE, FWMASK, PAD, PROTOCOL, IP_PROTO,
+// SPORT_RANGE, DPORT_RANGE, SPORT_MASK, DPORT_MASK.
+const plainRuleAttributes: ReadonlySet<number> = new Set([2, 3, 4, 6, 10, 14, 15, 16, 18, 21, 22, 23, 24, 28, 29])
 
-/** FIB_RULE_IIF_DETACHED: the link is not there now. */
-const iifDetached = 0x08
+/** FIB_RULE_INVERT. */
+const inverted = 0x02
+
+/** FIB_RULE_UNRESOLVED, FIB_RULE_IIF_DETACHED: the rule to go on at, or the link, is not there now. */
+const lacking = 0x04 | 0x08
 
 const isForeign = (body: Buffer, attributes: Wire.Attributes): boolean => {
-  const [destinationLength, tos, action, flags] = [1, 3, 7, 8].map((at) => body.readUInt8(at))
-  return destinationLength !== 0 || tos !== 0 || action !== 1 || ((flags ?? 0) & ~iifDetached) !== 0 ||
+  const [destinationLength, tos, action] = [1, 3, 7].map((at) => body.readUInt8(at))
+  return destinationLength !== 0 || tos !== 0 || action !== (attributes.has(4) ? 2 : 1) ||
+    (body.readUInt32LE(8) & ~(inverted | lacking)) !== 0 ||
     (Wire.readU32(attributes.get(14)) ?? 0xffffffff) !== 0xffffffff ||
-    (Wire.readU32(attributes.get(16)) ?? 0xffffffff) !== 0xffffffff ||
     [28, 29].some((mask) => (Wire.readU16(attributes.get(mask)) ?? 0xffff) !== 0xffff) ||
     [...attributes.keys()].some((type) => !plainRuleAttributes.has(type))
 }

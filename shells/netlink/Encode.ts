@@ -173,7 +173,9 @@ const rule = (rule: Kernel.Rule): Buffer => {
   const length = rule.from === undefined ? 0 : Cidr.length(rule.from)
   head.writeUInt8(Wire.familyNumber(rule.family), 0)
   head.writeUInt8(length, 2)
-  head.writeUInt8(1, 7)
+  // FR_ACT_TO_TBL or FR_ACT_GOTO; FIB_RULE_INVERT.
+  head.writeUInt8(rule.goto === undefined ? 1 : 2, 7)
+  head.writeUInt32LE(rule.inverted === true ? 2 : 0, 8)
   return Buffer.concat([
     head,
     Wire.attribute(6, Wire.u32(rule.priority)),
@@ -181,6 +183,8 @@ const rule = (rule: Kernel.Rule): Buffer => {
     ...(rule.from === undefined || length === 0 ? [] : [Wire.attribute(2, Wire.ip(Cidr.ip(rule.from)))]),
     ...optional(rule.iif, (link) => Wire.attribute(3, Wire.text(link))),
     ...optional(rule.mark, (mark) => Wire.attribute(10, Wire.u32(mark))),
+    ...optional(rule.mask, (mask) => Wire.attribute(16, Wire.u32(mask))),
+    ...optional(rule.goto, (priority) => Wire.attribute(4, Wire.u32(priority))),
     ...optional(rule.traffic?.protocol, (protocol) => Wire.attribute(22, Buffer.of(protocol))),
     ...optional(rule.traffic?.sourcePorts, (ports) => Wire.attribute(23, portRange(ports))),
     ...optional(rule.traffic?.destinationPorts, (ports) => Wire.attribute(24, portRange(ports)))

@@ -3,7 +3,7 @@
  */
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Result, Schema } from "effect"
-import { Cidr, Ip, type Kernel } from "../../core/net/index.ts"
+import { Cidr, Ip, Kernel } from "../../core/net/index.ts"
 import * as KernelModel from "../../property-tests/kernel/KernelModel.ts"
 import * as Namespace from "./Namespace.ts"
 import * as Netlink from "./Netlink.ts"
@@ -68,6 +68,11 @@ const rules: ReadonlyArray<Kernel.Rule> = [
   { family: "v4", priority: 100, table: 5, foreign: false },
   { family: "v4", priority: 100, table: 4096, mark: 7, foreign: false },
   { family: "v4", priority: 100, table: 5, iif: "br0", foreign: false },
+  { family: "v4", priority: 100, table: 5, mark: 7, mask: 15, foreign: false },
+  { family: "v4", priority: 100, table: 5, mark: 0, mask: Kernel.wholeMark, inverted: true, foreign: false },
+  { family: "v4", priority: 100, table: 0, mark: 7, mask: 15, inverted: true, goto: 101, foreign: false },
+  { family: "v4", priority: 100, table: 0, mark: 0, mask: 15, inverted: true, goto: 102, foreign: false },
+  { family: "v6", priority: 100, table: 0, goto: 101, foreign: false },
   { family: "v4", priority: 100, table: 5, traffic: { protocol: 6 }, foreign: false },
   {
     family: "v4",

@@ -4,6 +4,7 @@
  */
 import { Effect, Predicate } from "effect"
 import { type Ip, Kernel } from "../../core/net/index.ts"
+import * as Same from "../../core/Same.ts"
 import type { Ask } from "./Ask.ts"
 import * as Decode from "./Decode.ts"
 import * as Encode from "./Encode.ts"
@@ -80,8 +81,8 @@ export const make = (ask: Ask): Known => {
         const candidates = known.candidates(rule)
         if (!candidates.some((other) => isSame(other, rule))) return "none"
         const first = candidates.find((other) =>
-          (rule.iif === undefined || other.iif === rule.iif) && (rule.mark === undefined || other.mark === rule.mark)
-          && hasTraffic(other, rule)
+          (rule.iif === undefined || other.iif === rule.iif) && hasMark(other, rule) && hasTraffic(other, rule)
+          && (rule.goto === undefined) === (other.goto === undefined)
         )
         return first !== undefined && isSame(first, rule) ? "exact" : "other"
       }),
@@ -160,9 +161,13 @@ const ruleTable = (read: ReadonlyArray<Kernel.Rule>): Rules => {
 
 const ruleKey = ({ from, priority, table }: Kernel.Rule): string => `${priority} ${table} ${from}`
 
-const isSame = (a: Kernel.Rule, b: Kernel.Rule): boolean =>
-  a.priority === b.priority && a.table === b.table && a.from === b.from && a.iif === b.iif && a.mark === b.mark
-  && Kernel.isSameTraffic(a.traffic, b.traffic) && !a.foreign
+const isSame = (a: Kernel.Rule, b: Kernel.Rule): boolean => Same.equals(a, b) && !a.foreign
+
+/** Whether the rule asks for the mark that the other asks for, if it does. */
+const hasMark = (rule: Kernel.Rule, other: Kernel.Rule): boolean =>
+  ((other.mark ?? 0) === 0 || rule.mark === other.mark) && (maskOf(other) === 0 || maskOf(rule) === maskOf(other))
+
+const maskOf = ({ mark, mask }: Kernel.Rule): number => mask ?? (mark === undefined ? 0 : Kernel.wholeMark)
 
 /** Whether the rule has at least the selectors by traffic of the other. */
 const hasTraffic = ({ traffic = {} }: Kernel.Rule, { traffic: asked = {} }: Kernel.Rule): boolean =>

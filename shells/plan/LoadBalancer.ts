@@ -6,7 +6,7 @@ import { Effect, Result, Schema } from "effect"
 import * as fs from "node:fs"
 import { parse } from "yaml"
 import type { Deployment, Model, Target } from "../../core/config/index.ts"
-import { Maglev, Offsets, Routes, Ruleset, Wanted } from "../../core/loadbalancer/index.ts"
+import { Maglev, Offsets, Routes, Ruleset, Skips, Wanted } from "../../core/loadbalancer/index.ts"
 import { Ip } from "../../core/net/index.ts"
 import * as Config from "../loadbalancer/Config.ts"
 import * as Settings from "../runtime/Settings.ts"
@@ -104,7 +104,7 @@ const ofConduit = (
             const flag = Ip.family(ip) === "v4" ? "-4" : "-6"
             return [
               `# ip ${flag} route replace default via ${ip} table ${mark} proto ${Routes.protocol}`,
-              `# ip ${flag} rule add priority ${Routes.priority} fwmark ${mark} lookup ${mark}`
+              `# ip ${flag} rule add priority ${Skips.priorityOf(mark)} fwmark ${mark} lookup ${mark}`
             ]
           })
         )

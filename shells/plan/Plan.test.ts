@@ -165,7 +165,7 @@ describe("sluice plan loadbalancer", () => {
     assert.deepStrictEqual([code, err], [0, ""])
     assert.match(out, /^# trench-a\/conduit-a: rules of nftables\ntable inet sluice-lb-conduit-a\.trench-a \{\}\n/)
     assert.include(out, "ip -4 route replace default via 172.16.1.4 table 5001 proto 90")
-    assert.include(out, "ip -6 rule add priority 90 fwmark 5001 lookup 5001")
+    assert.include(out, "ip -6 rule add priority 54 fwmark 5001 lookup 5001")
     assert.include(out, "add element inet sluice-lb-conduit-a.trench-a hits-5000 { 5001, 5007 }")
     execFileSync("unshare", ["--net", "nft", "-c", "-f", "-"], { input: `${out}\n` })
   })
