@@ -162,7 +162,7 @@ export const bench: Bench.Bench = {
     }
     const tapa: Subject = {
       name: "TAPA",
-      args: ["dist/sluice.mjs", "tapa"],
+      args: ["dist/sluice.cjs", "tapa"],
       env: (files) => ({
         MERIDIO_SOCKET: socketIn(files),
         MERIDIO_NSM_SOCKET: `unix://${shared}/nsm.sock`,
