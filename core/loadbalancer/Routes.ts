@@ -142,15 +142,20 @@ export const linkOf = (ip: Ip.Ip, observed: Kernel.Snapshot): string | undefined
 }
 
 /** The networks of links that are up, each with its last link, and the lengths of their prefixes, the longest first. */
-const networksOf = Memo.each(({ addresses, links }: Kernel.Snapshot) => {
-  const found = new Map<Cidr.Cidr, string>()
-  for (const { name, up } of links) {
-    if (!up) continue
-    for (const { cidr, link } of addresses) if (link === name) found.set(Cidr.network(cidr), name)
+const networksOf = ({ addresses, links }: Kernel.Snapshot) => networksOn({ addresses, links })
+
+const networksOn = Memo.last(
+  ({ links }: Pick<Kernel.Snapshot, "addresses" | "links">) => links,
+  ({ addresses, links }) => {
+    const found = new Map<Cidr.Cidr, string>()
+    for (const { name, up } of links) {
+      if (!up) continue
+      for (const { cidr, link } of addresses) if (link === name) found.set(Cidr.network(cidr), name)
+    }
+    const lengths = [...new Set([...found.keys()].map(Cidr.length))].toSorted((a, b) => b - a)
+    return { links: found, lengths }
   }
-  const lengths = [...new Set([...found.keys()].map(Cidr.length))].toSorted((a, b) => b - a)
-  return { links: found, lengths }
-})
+)
 
 const routeOf = (mark: number, ip: Ip.Ip, observed: Kernel.Snapshot): Kernel.Route | undefined => {
   const family = Ip.family(ip)

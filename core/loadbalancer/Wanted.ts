@@ -38,22 +38,25 @@ interface Listed {
   readonly offsets: Offsets
 }
 
-const targetsOf = Memo.last(({ all }: Listed) => all, ({ all, conduit, offsets }): ReadonlyArray<Routes.Target> => {
-  const byMark = new Map<number, Routes.Target>()
-  for (const target of all) {
-    const { stream } = target
-    const identifier = Target.identifier(target)
-    if (target.status !== "enabled" || identifier === undefined) continue
-    if (stream === undefined || !sameConduit(stream, conduit)) continue
-    const range = offsets[stream.stream]
-    if (range === undefined || identifier > range.maxTargets) continue
-    const mark = range.offset + identifier
-    const ips = addresses(target.ips)
-    const other = byMark.get(mark)
-    if (ips.length > 0 && (other === undefined || ips.join() < other.ips.join())) byMark.set(mark, { mark, ips })
+const targetsOf = Memo.last(
+  ({ conduit }: Listed) => conduit,
+  ({ all, conduit, offsets }): ReadonlyArray<Routes.Target> => {
+    const byMark = new Map<number, Routes.Target>()
+    for (const target of all) {
+      const { stream } = target
+      const identifier = Target.identifier(target)
+      if (target.status !== "enabled" || identifier === undefined) continue
+      if (stream === undefined || !sameConduit(stream, conduit)) continue
+      const range = offsets[stream.stream]
+      if (range === undefined || identifier > range.maxTargets) continue
+      const mark = range.offset + identifier
+      const ips = addresses(target.ips)
+      const other = byMark.get(mark)
+      if (ips.length > 0 && (other === undefined || ips.join() < other.ips.join())) byMark.set(mark, { mark, ips })
+    }
+    return [...byMark.values()].toSorted((a, b) => a.mark - b.mark)
   }
-  return [...byMark.values()].toSorted((a, b) => a.mark - b.mark)
-})
+)
 
 /** The rules when packets may go to the ready ones of the wanted targets, by the fast path if there is one. */
 export const rules = (given: Given, seen: Seen.Seen): Ruleset => rulesOf({ ...given, seen })

@@ -303,6 +303,8 @@ const surroundings = (state: State, clientId: string, now: Machine.Millis): Circ
     for (const [other, circuit] of state.circuits) {
       if (other === clientId) continue
       for (const cross of crossesOf(circuit)) {
+        // Of many connections few are in the namespace.
+        if (cross.client.netns !== netns && cross.left === undefined) continue
         for (const table of Cross.tablesIn(netns, cross)) tables.add(table)
       }
     }

@@ -10,6 +10,7 @@
  * Processes of the first trench have plain names, `nsp` and `proxy-0`; those of the second begin with its name:
  * `t2-nsp`, `t2-proxy-0`.
  */
+import type { Target } from "../../core/config/Target.ts"
 import type { Model } from "../../core/loadbalancer/index.ts"
 import type * as Seed from "../../core/Seed.ts"
 import type * as Actor from "./Actor.ts"
@@ -48,6 +49,8 @@ export interface Options {
   /** The latency of messages, in milliseconds. */
   readonly latency?: () => readonly [low: number, high: number]
   readonly observe?: Actor.Observe
+  /** Hears of every target that an NSP saves. */
+  readonly onTarget?: (trench: number, target: Target) => void
   /** Hears of every change of the rules of a load balancer. */
   readonly onRules?: (trench: number, name: string, before: Model.Ruleset | undefined, after: Model.Ruleset) => void
 }
@@ -94,6 +97,7 @@ export const make = (options: Options): Cluster => {
       pod,
       targets,
       isAlone: count === 1,
+      onTarget: (target) => options.onTarget?.(n, target),
       onRules: (...change) => options.onRules?.(n, ...change)
     })
   const others = Array.from({ length: count - 1 }, (_, n) => n + 1)

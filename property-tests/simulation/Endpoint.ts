@@ -131,7 +131,16 @@ export const monitors = <State, Event>(
 ): Api.NetworkService["monitor"] => {
   type Listener = (events: ReadonlyArray<Model.ConnectionEvent>) => void
   const listeners = new Map<string, Set<Listener>>()
-  const known = new Map(all(actor.current()))
+  const known = new Map<string, Model.Connection>()
+  /** The keys of what is known, by the ids of its segments. */
+  const having = new Map<string, Set<string>>()
+  const learn = (key: string, connection: Model.Connection | undefined): void => {
+    for (const { id } of known.get(key)?.path.segments ?? []) having.get(id)?.delete(key)
+    if (connection === undefined) return void known.delete(key)
+    known.set(key, connection)
+    for (const { id } of connection.path.segments) having.set(id, (having.get(id) ?? new Set()).add(key))
+  }
+  for (const [key, connection] of all(actor.current())) learn(key, connection)
   actor.follow((state, event, before) => {
     const [old, fresh]: [Array<Model.Connection>, Array<Model.Connection>] = [[], []]
     const keys = touched(event, before) ?? new Set([...known.keys(), ...all(state).map(([key]) => key)])
@@ -139,11 +148,8 @@ export const monitors = <State, Event>(
       const [was, is] = [known.get(key), one(state, key)]
       if (was === is) continue
       if (was !== undefined) old.push(was)
-      if (is === undefined) known.delete(key)
-      else {
-        fresh.push(is)
-        known.set(key, is)
-      }
+      if (is !== undefined) fresh.push(is)
+      learn(key, is)
     }
     if (old.length === 0 && fresh.length === 0) return
     const called = new Set(listeners.get(everyone))
@@ -155,10 +161,10 @@ export const monitors = <State, Event>(
     for (const listener of called) listener(events)
   })
   return (selector, emit) => {
-    const selected = [...known.values()].filter((connection) => Model.selects(selector, connection))
-    emit(Monitor.initial(selector, byId(selected)))
-    const listener: Listener = (events) => Monitor.selected(selector, events).forEach(emit)
     const own = selector.segments.some(({ id }) => id === "") ? [] : selector.segments.map(({ id }) => id)
+    const keys = own[0] === undefined ? known.keys() : having.get(own[0]) ?? []
+    emit(Monitor.initial(selector, byId([...keys].flatMap((key) => known.get(key) ?? []))))
+    const listener: Listener = (events) => Monitor.selected(selector, events).forEach(emit)
     const ids = own.length === 0 ? [everyone] : own
     for (const id of ids) listeners.set(id, (listeners.get(id) ?? new Set()).add(listener))
     return () => {

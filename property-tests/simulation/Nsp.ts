@@ -23,7 +23,14 @@ interface Watcher {
   readonly look: () => void
 }
 
-export const make = (ground: Ground, name: string, initial: Config.Configuration): Nsp => {
+export interface Options {
+  readonly name: string
+  readonly initial: Config.Configuration
+  /** Hears of every target that is saved. */
+  readonly onTarget: (target: Target.Target) => void
+}
+
+export const make = (ground: Ground, { initial, name, onTarget }: Options): Nsp => {
   const { machines, observe, world } = ground
   const disk = new Map<string, Target.Target>()
   let manifests = initial
@@ -54,6 +61,7 @@ export const make = (ground: Ground, name: string, initial: Config.Configuration
       switch (command._tag) {
         case "SaveTarget":
           disk.set(Registry.keyOf(command.target), command.target)
+          onTarget(command.target)
           return wake()
         case "RemoveTarget":
           disk.delete(Registry.keyOf(command.target))
@@ -66,6 +74,20 @@ export const make = (ground: Ground, name: string, initial: Config.Configuration
       }
     })
     registry = actor
+    /** The lists of watchers, each made once for all who ask for the same. */
+    const lists = new Map<
+      string,
+      { readonly of: Registry.State["targets"]; readonly list: ReadonlyArray<Target.Target> }
+    >()
+    const listed = (filter: Registry.Filter): ReadonlyArray<Target.Target> => {
+      const key = `${Registry.patternOf(filter)} ${filter.status}`
+      const state = actor.current()
+      const known = lists.get(key)
+      if (known?.of === state.targets) return known.list
+      const list = Registry.targets(state, filter)
+      lists.set(key, { of: state.targets, list })
+      return list
+    }
     const ask = (tag: "RegisterRequested" | "UnregisterRequested", target: Target.Target, done: () => void): void => {
       waiting.set(replies, done)
       actor.send({ _tag: tag, reply: replies++, target })
@@ -88,7 +110,7 @@ export const make = (ground: Ground, name: string, initial: Config.Configuration
       nsp: {
         register: (target, done) => ask("RegisterRequested", target, done),
         unregister: (target, done) => ask("UnregisterRequested", target, done),
-        watchTargets: (filter, emit) => watcher(targets, () => Registry.targets(actor.current(), filter), emit),
+        watchTargets: (filter, emit) => watcher(targets, () => listed(filter), emit),
         watch: (view, emit) => watcher(configurations, () => inForce === undefined ? undefined : view(inForce), emit)
       }
     }

@@ -66,8 +66,8 @@ export const guard = (trench: Trench.Trench) => {
   let turn = 0
   let seen = -1
   return {
-    /** After each change of the registry. */
-    registered: (): void => uniqueIdentifiers(trench),
+    /** After each target that is saved. */
+    registered: ({ stream }: Target.Target): void => uniqueIdentifiers(trench, stream),
     /** After each change of rules: slots of targets that stay, stay. */
     ruled: (name: string, before: Balancing.Ruleset | undefined, after: Balancing.Ruleset): void => {
       const report = violate(trench)
@@ -93,10 +93,12 @@ export const guard = (trench: Trench.Trench) => {
   }
 }
 
-const uniqueIdentifiers = (trench: Trench.Trench): void => {
+/** Of a stream: what was saved leaves the others as they were. */
+const uniqueIdentifiers = (trench: Trench.Trench, stream: Target.Target["stream"]): void => {
+  if (stream === undefined) return
   const seen = new Map<string, string>()
-  for (const target of trench.nsp.targets({ kind: "default", status: "enabled" })) {
-    const key = `${target.stream?.stream} ${Target.identifier(target)}`
+  for (const target of trench.nsp.targets({ kind: "default", status: "enabled", stream })) {
+    const key = `${stream.stream} ${Target.identifier(target)}`
     const ips = target.ips.join()
     const other = seen.get(key)
     if (other !== undefined && other !== ips) violate(trench)("unique-identifiers", `${key}: ${other} and ${ips}`)

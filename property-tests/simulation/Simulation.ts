@@ -62,13 +62,10 @@ const sampleMs = 1_000
 export const run = (options: Options): Outcome => {
   const { coverage, profile, seed, size = profile.size } = options
   const schedule = options.schedule ?? Profiles.schedule(profile, seed, size)
-  const observe: Actor.Observe = (life, machine, event, _state, commands) => {
-    if (coverage !== undefined) {
-      const row = `${machine} ${event._tag}`
-      coverage.set(row, (coverage.get(row) ?? 0) + 1)
-    }
-    if (machine !== "nsp-registry" || !commands.some(({ _tag }) => _tag === "SaveTarget")) return
-    cluster.trenches.forEach(({ nsp }, n) => nsp.name === life.name && guards[n]?.registered())
+  const observe: Actor.Observe = (_life, machine, event) => {
+    if (coverage === undefined) return
+    const row = `${machine} ${event._tag}`
+    coverage.set(row, (coverage.get(row) ?? 0) + 1)
   }
   const injector = Fault.injector()
   const cluster: Cluster.Cluster = Cluster.make({
@@ -79,6 +76,7 @@ export const run = (options: Options): Outcome => {
     machines: options.machines ?? {},
     latency: injector.latency,
     observe,
+    onTarget: (n, target) => guards[n]?.registered(target),
     onRules: (n, ...change) => guards[n]?.ruled(...change)
   })
   const { trenches, world } = cluster

@@ -2,6 +2,7 @@
  * One trench of a simulated world: the processes that are its own, how they are laid out, and what they are configured
  * for. Targets, NSM and the kernels it shares with the other trenches of `Cluster.ts`.
  */
+import type { Target } from "../../core/config/Target.ts"
 import type { Model } from "../../core/loadbalancer/index.ts"
 import type { Addresses } from "./Addresses.ts"
 import * as Frontend from "./Frontend.ts"
@@ -26,6 +27,8 @@ export interface Options extends Manifests.Options {
   readonly targets: ReadonlyArray<Tapa.Tapa>
   /** Whether there is no other trench. */
   readonly isAlone: boolean
+  /** Hears of every target that the NSP saves. */
+  readonly onTarget: (target: Target) => void
   /** Hears of every change of the rules of a load balancer. */
   readonly onRules: (name: string, before: Model.Ruleset | undefined, after: Model.Ruleset) => void
 }
@@ -76,7 +79,11 @@ export const make = (ground: Ground, options: Options): Trench => {
     size.gateways + 1,
     (n) => Gateway.make(ground, { name: `${prefix}gateway-${n}`, addresses: manifests.gatewayAddresses(n) })
   )
-  const nsp = Nsp.make(ground, nspOf(prefix), manifests.configuration())
+  const nsp = Nsp.make(ground, {
+    name: nspOf(prefix),
+    initial: manifests.configuration(),
+    onTarget: options.onTarget
+  })
   const pools = addresses.pools.filter(({ family }) => families.includes(family))
   const ipam = Ipam.make(ground, { name: `${prefix}ipam`, nsp: nsp.name, trench, pools })
   const common = { namespace, trench, conduit, nsp: nsp.name }
