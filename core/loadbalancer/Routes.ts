@@ -132,19 +132,11 @@ const neighbours = (ip: Ip.Ip, observed: Kernel.Snapshot): ReadonlyArray<Kernel.
   }))
 
 /** The link on whose network the address lies; of several the last one: it is the newest, as they come by index. */
-export const linkOf = (ip: Ip.Ip, observed: Kernel.Snapshot): string | undefined => {
-  const { lengths, links } = networksOf(observed)
-  for (const length of lengths) {
-    const link = length <= Ip.bits(Ip.family(ip)) ? links.get(Cidr.network(Cidr.make(ip, length))) : undefined
-    if (link !== undefined) return link
-  }
-  return undefined
-}
+export const linkOf = (ip: Ip.Ip, { addresses, links }: Kernel.Snapshot): string | undefined =>
+  linkIn({ addresses, links })(ip)
 
-/** The networks of links that are up, each with its last link, and the lengths of their prefixes, the longest first. */
-const networksOf = ({ addresses, links }: Kernel.Snapshot) => networksOn({ addresses, links })
-
-const networksOn = Memo.last(
+// Links and addresses stay while the routes of one target after the other come, and each of them asks again.
+const linkIn = Memo.last(
   ({ links }: Pick<Kernel.Snapshot, "addresses" | "links">) => links,
   ({ addresses, links }) => {
     const found = new Map<Cidr.Cidr, string>()
@@ -153,7 +145,11 @@ const networksOn = Memo.last(
       for (const { cidr, link } of addresses) if (link === name) found.set(Cidr.network(cidr), name)
     }
     const lengths = [...new Set([...found.keys()].map(Cidr.length))].toSorted((a, b) => b - a)
-    return { links: found, lengths }
+    return Memo.text((ip: Ip.Ip) => {
+      const fitting = lengths.filter((length) => length <= Ip.bits(Ip.family(ip)))
+      const length = fitting.find((length) => found.has(Cidr.network(Cidr.make(ip, length))))
+      return length === undefined ? undefined : found.get(Cidr.network(Cidr.make(ip, length)))
+    })
   }
 )
 

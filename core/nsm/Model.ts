@@ -252,10 +252,10 @@ export const selects = (selector: Selector, { networkService, path }: Connection
 
 /** The part of an event that a monitor with this selector gets, or undefined: only an `Initial` event may be empty. */
 export const select = (selector: Selector, event: ConnectionEvent): ConnectionEvent | undefined => {
-  const kept = Object.entries(event.connections).filter(([, connection]) => selects(selector, connection))
-  return kept.length === 0 && event.type !== "Initial"
-    ? undefined
-    : { type: event.type, connections: Object.fromEntries(kept) }
+  const all = Object.entries(event.connections)
+  const kept = all.filter(([, connection]) => selects(selector, connection))
+  if (kept.length === 0 && event.type !== "Initial") return undefined
+  return kept.length === all.length ? event : { type: event.type, connections: Object.fromEntries(kept) }
 }
 
 /**

@@ -9,6 +9,7 @@
  *
  * Source: Meridio `pkg/proxy/proxy.go`, which gives an address twice when a request has our addresses but no gateway.
  */
+import * as Memo from "../Memo.ts"
 import { Cidr } from "../net/index.ts"
 import type * as Nsm from "../nsm/Model.ts"
 import * as Same from "../Same.ts"
@@ -25,7 +26,15 @@ export const toLoadBalancer = (ip: Nsm.IpContext, pair: Pair): Nsm.IpContext => 
  * The answer to a target: its own addresses, ours, and the bridge as gateway. Entries in the subnet of an old or a new
  * gateway are the proxy's and are replaced; everything else is the target's. The gateway of each policy follows, too.
  */
-export const toTarget = (ip: Nsm.IpContext, pair: Pair, bridge: ReadonlyArray<Cidr.Cidr>): Nsm.IpContext => {
+export const toTarget = (ip: Nsm.IpContext, pair: Pair, bridge: ReadonlyArray<Cidr.Cidr>): Nsm.IpContext =>
+  answerTo({ ip, pair, bridge })
+
+// Every refresh of an answered connection asks for the same again.
+const answerTo = Memo.last(({ ip }: {
+  readonly ip: Nsm.IpContext
+  readonly pair: Pair
+  readonly bridge: ReadonlyArray<Cidr.Cidr>
+}) => ip, ({ bridge, ip, pair }): Nsm.IpContext => {
   const subnets = [...ip.extraPrefixes, ...bridge]
   const srcAddrs = replaceOwn(ip.srcAddrs, pair.src, subnets)
   const dstAddrs = replaceOwn(ip.dstAddrs, pair.dst, subnets)
@@ -37,7 +46,7 @@ export const toTarget = (ip: Nsm.IpContext, pair: Pair, bridge: ReadonlyArray<Ci
     extraPrefixes: bridge,
     policies: ip.policies.map((policy) => withGateway(policy, bridge))
   }
-}
+})
 
 /** The same list if its own part is right as it is, else what is not in the subnets followed by the own addresses. */
 const replaceOwn = (

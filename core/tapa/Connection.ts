@@ -5,6 +5,7 @@
  */
 import { Array, Order } from "effect"
 import type * as Config from "../config/Model.ts"
+import * as Memo from "../Memo.ts"
 import * as Cidr from "../net/Cidr.ts"
 import * as Nsm from "../nsm/Model.ts"
 import type * as Model from "./Model.ts"
@@ -83,8 +84,14 @@ export const vipsOf = (policies: ReadonlyArray<Nsm.Policy>): ReadonlyArray<Cidr.
  * The policies for the wanted VIPs, sorted: packets from a VIP leave through the gateways of its family. A VIP inside
  * of a gateway's subnet is left out, as it could not be told from a local address.
  */
-export const policies = (vips: ReadonlyArray<Cidr.Cidr>, connection: Nsm.Connection): ReadonlyArray<Nsm.Policy> => {
-  const gateways = connection.context.ip.extraPrefixes
+export const policies = (vips: ReadonlyArray<Cidr.Cidr>, { context }: Nsm.Connection): ReadonlyArray<Nsm.Policy> =>
+  policiesVia({ vips, gateways: context.ip.extraPrefixes })
+
+// Every refresh asks again.
+const policiesVia = Memo.last(({ vips }: {
+  readonly vips: ReadonlyArray<Cidr.Cidr>
+  readonly gateways: ReadonlyArray<Cidr.Cidr>
+}) => vips, ({ gateways, vips }): ReadonlyArray<Nsm.Policy> => {
   const usable = vips.filter((vip) => !gateways.some((gateway) => isInside(vip, gateway)))
   return Array.dedupe(Array.sort(usable, byCidr)).map((vip) => ({
     from: vip,
@@ -93,7 +100,7 @@ export const policies = (vips: ReadonlyArray<Cidr.Cidr>, connection: Nsm.Connect
       nextHop: Cidr.ip(gateway)
     }))
   }))
-}
+})
 
 /** The policies of a connection in the form of `policies`, to be compared with it. */
 export const policiesOf = ({ context }: Nsm.Connection): ReadonlyArray<Nsm.Policy> =>
@@ -106,15 +113,19 @@ export const policiesOf = ({ context }: Nsm.Connection): ReadonlyArray<Nsm.Polic
  * subnets. Without gateways every address but the VIPs counts (Meridio announces all of them, later none).
  */
 export const localIps = (
-  connection: Nsm.Connection,
+  { context }: Nsm.Connection,
   applied: ReadonlyArray<Nsm.Policy>
-): ReadonlyArray<Cidr.Cidr> => {
-  const { extraPrefixes, policies, srcAddrs } = connection.context.ip
+): ReadonlyArray<Cidr.Cidr> => localIn({ ip: context.ip, applied })
+
+const localIn = Memo.last(({ ip }: {
+  readonly ip: Nsm.IpContext
+  readonly applied: ReadonlyArray<Nsm.Policy>
+}) => ip, ({ applied, ip: { extraPrefixes, policies, srcAddrs } }): ReadonlyArray<Cidr.Cidr> => {
   const vips = new Set([...vipsOf(applied), ...vipsOf(policies)])
   return srcAddrs.filter((ip) =>
     !vips.has(ip) && (extraPrefixes.length === 0 || extraPrefixes.some((gateway) => isInside(ip, gateway)))
   )
-}
+})
 
 const isInside = (cidr: Cidr.Cidr, gateway: Cidr.Cidr): boolean => Cidr.contains(gateway, cidr)
 

@@ -135,10 +135,13 @@ export const monitors = <State, Event>(
   /** The keys of what is known, by the ids of its segments. */
   const having = new Map<string, Set<string>>()
   const learn = (key: string, connection: Model.Connection | undefined): void => {
-    for (const { id } of known.get(key)?.path.segments ?? []) having.get(id)?.delete(key)
-    if (connection === undefined) return void known.delete(key)
-    known.set(key, connection)
-    for (const { id } of connection.path.segments) having.set(id, (having.get(id) ?? new Set()).add(key))
+    const [was, is] = [known.get(key)?.path.segments ?? [], connection?.path.segments ?? []]
+    if (connection === undefined) known.delete(key)
+    else known.set(key, connection)
+    // As a rule a refresh goes the same way.
+    if (was.length === is.length && was.every(({ id }, i) => id === is[i]?.id)) return
+    for (const { id } of was) having.get(id)?.delete(key)
+    for (const { id } of is) having.set(id, (having.get(id) ?? new Set()).add(key))
   }
   for (const [key, connection] of all(actor.current())) learn(key, connection)
   actor.follow((state, event, before) => {

@@ -87,4 +87,4 @@ export const make = (ground: Ground, { name, nsp, pools, trench }: Options): Ipa
   }
 }
 
-const keyOf = (family: string, path: ReadonlyArray<string>): string => JSON.stringify([family, ...path])
+const keyOf = (family: string, path: ReadonlyArray<string>): string => `${family} ${path.join(" ")}`
