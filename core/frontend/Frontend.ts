@@ -233,8 +233,6 @@ const takeSpeaker = (state: State, event: Speaker.Event, now: Machine.Millis): S
       return [next, [Report.report("Error", `BIRD does not start: ${event.reason}`)]]
     case "BirdExited":
       return [next, [Report.report("Error", `BIRD ended: ${event.reason}`)]]
-    case "ConfigureSucceeded":
-      return [{ ...next, quarantine: Quarantine.tryNext(state.quarantine) }, []]
     case "ConfigureRefused":
       return [{ ...next, quarantine: Quarantine.afterRefusal(next, gatewaysOf(state)) }, []]
     case "ConfigureFailed":
@@ -257,8 +255,11 @@ const settle = (before: State, now: Machine.Millis): Step => {
 }
 
 const settleQuarantine = (state: State): Step => {
-  const quarantine = Quarantine.remaining(state.quarantine, state.attractor?.gateways ?? [], state.secrets)
-  return quarantine === state.quarantine ? Machine.stay(state) : [{ ...state, quarantine }, []]
+  const remaining = Quarantine.remaining(state.quarantine, state.attractor?.gateways ?? [], state.secrets)
+  const next = remaining === state.quarantine ? state : { ...state, quarantine: remaining }
+  // Only what is known to run shows that the gateways in it are innocent of a refusal.
+  const isSettled = Quarantine.hasSuspects(remaining) && Speaker.hasApplied(state.speaker, wantedConfig(next))
+  return isSettled ? [{ ...next, quarantine: Quarantine.tryNext(remaining) }, []] : [next, []]
 }
 
 const settleLoadBalancer = (state: State, now: Machine.Millis): Step =>

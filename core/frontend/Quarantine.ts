@@ -4,7 +4,7 @@
  *
  *     refused ──▶ suspects: gateways of the refused configuration that the running one does not have
  *                   ├─ BIRD points at one, or there is only one ──▶ held until it changes
- *                   └─ more ──▶ all held; then one after the other is tried again
+ *                   └─ more ──▶ all held; then one after the other is tried again, each time that BIRD runs the rest
  *
  * 1. A gateway that BIRD runs is never left out.
  * 2. A gateway that changes, or whose password does, is tried again; so are all when BIRD was started again.
@@ -50,8 +50,7 @@ export const afterRefusal = (
   const { config: refused, message } = process.change
   const { applied } = process
   const fresh = suspects({ refused, applied, message, gateways, secrets, settings: settings.bird })
-  if (fresh.length === 0) return quarantine
-  return fresh.length === 1 ? [...tryNext(quarantine), ...fresh] : [...quarantine, ...fresh]
+  return fresh.length === 0 ? quarantine : [...quarantine, ...fresh]
 }
 
 export interface Refusal {
@@ -92,7 +91,10 @@ export const remaining = (
   return still.length === entries.length ? entries : still
 }
 
-/** Gives one suspect another chance: after an accepted configuration, or when the last one tried was guilty. */
+/** Whether some gateway may be held without guilt. */
+export const hasSuspects = (entries: ReadonlyArray<Entry>): boolean => entries.some(({ certain }) => !certain)
+
+/** Gives one suspect another chance. */
 export const tryNext = (entries: ReadonlyArray<Entry>): ReadonlyArray<Entry> => {
   const next = entries.find(({ certain }) => !certain)
   return next === undefined ? entries : entries.filter((entry) => entry !== next)

@@ -167,6 +167,11 @@ export const announced = ({ process }: State): ReadonlyArray<Cidr.Cidr> => {
 export const runs = ({ process }: State, config: Config): boolean =>
   process._tag === "Up" && process.change._tag === "None" && Same.equals(process.applied, config)
 
+/** Whether BIRD runs the configuration, even if another one was refused since. */
+export const hasApplied = ({ process }: State, config: Config): boolean =>
+  process._tag === "Up" && (process.change._tag === "None" || process.change._tag === "Refused") &&
+  Same.equals(process.applied, config)
+
 type Up = Extract<State["process"], { _tag: "Up" }>
 
 const configure = (state: State, up: Up, config: Config | undefined, call: number): Machine.Step<State, Command> =>
