@@ -29,6 +29,15 @@ describe("BirdConfig", () => {
     await expect(config.text).toMatchFileSnapshot("./golden/dual-stack-bfd.conf")
   })
 
+  it("keeps what the kernel gets as it is when VIPs come, for BIRD 3 crashes when that changes before it is up", () => {
+    const kernelOf = (vips: typeof good.vips): ReadonlyArray<string> => {
+      const { text } = BirdConfig.render({ settings: bird, vips, announces: vips, gateways: [], secrets: [] })
+      return text.match(/protocol kernel [^]*?\n}/g) ?? []
+    }
+    assert.strictEqual(kernelOf([]).length, 2)
+    assert.deepStrictEqual(kernelOf([]), kernelOf(good.vips))
+  })
+
   it("takes the shortest intervals and the largest multiplier of static gateways", () => {
     const { gateways: statics } = Admission.admit({
       vips: [],

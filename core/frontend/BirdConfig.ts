@@ -13,7 +13,7 @@
  */
 import { Result, Schema } from "effect"
 import { Cidr, type Ip } from "../net/index.ts"
-import { type Bfd, type BirdSettings, familiesOf, type Gateway, type Secret, type SecretRef } from "./Model.ts"
+import { type Bfd, type BirdSettings, type Gateway, type Secret, type SecretRef } from "./Model.ts"
 
 /** A password that the file needs, in a certain revision. */
 export const Use = Schema.Struct({ source: Schema.String, key: Schema.String, revision: Schema.Natural })
@@ -56,8 +56,8 @@ export const render = (input: Input): Config => {
     ...announcement("VIP4", "ipv4", announces.filter((vip) => Cidr.family(vip) === "v4")),
     ...announcement("VIP6", "ipv6", announces.filter((vip) => Cidr.family(vip) === "v6")),
     ...settings.vrrps.toSorted().flatMap((ip) => vrrp(ip, settings)),
-    ...kernel("KERNEL4", "ipv4", familiesOf(input.vips).includes("v4"), settings),
-    ...kernel("KERNEL6", "ipv6", familiesOf(input.vips).includes("v6"), settings),
+    ...kernel("KERNEL4", "ipv4", settings),
+    ...kernel("KERNEL6", "ipv6", settings),
     ...shown.flatMap(([gateway]) => neighbour(gateway, settings)),
     ...bfd(gateways, settings),
     ""
@@ -199,14 +199,11 @@ const vrrp = (ip: Ip.Ip, settings: BirdSettings): ReadonlyArray<string> => [
   "}"
 ]
 
-const kernel = (
-  name: string,
-  channel: Channel,
-  used: boolean,
-  settings: BirdSettings
-): ReadonlyArray<string> => [
+// The filter is the same whether the family has VIPs or not (Meridio: `none` without): only rules of VIPs lead into the
+// table, and BIRD 3 (3.1 to 3.3) crashes when the export of a kernel protocol that is not up yet becomes another one.
+const kernel = (name: string, channel: Channel, settings: BirdSettings): ReadonlyArray<string> => [
   `protocol kernel '${name}' {`,
-  `  ${channel} { import none; export ${used ? "filter cluster_breakout" : "none"}; };`,
+  `  ${channel} { import none; export filter cluster_breakout; };`,
   `  scan time ${settings.kernelScanS};`,
   `  kernel table ${settings.table};`,
   ...(settings.ecmp ? ["  merge paths on;"] : []),

@@ -78,6 +78,24 @@ describe("BirdOutput", () => {
     )
   })
 
+  it("reads what BIRD 3.3 shows", () => {
+    assert.deepStrictEqual(
+      BirdOutput.protocols(fixture("protocols-3.3.2.txt")),
+      Result.succeed([
+        { name: "NBR-gateway-v4", kind: "BGP", state: "up", info: "Established", routes: routes(1, 1, 1) },
+        { name: "NBR-gateway-v6", kind: "BGP", state: "up", info: "Established", routes: routes(1, 1, 1) },
+        { name: "NBR-BFD", kind: "BFD", state: "up", info: "" }
+      ])
+    )
+    assert.deepStrictEqual(
+      BirdOutput.sessions(fixture("sessions-3.3.2.txt")),
+      Result.succeed([
+        { address: Ip.unsafe("169.254.100.150"), link: "ext-vlan0", state: "Up" },
+        { address: Ip.unsafe("100:100::150"), link: "ext-vlan0", state: "Up" }
+      ])
+    )
+  })
+
   it.each([
     "",
     "syntax error, unexpected CF_SYM_UNDEFINED",
