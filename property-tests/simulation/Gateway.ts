@@ -6,7 +6,8 @@
  *
  * 1. A gateway knows a VIP for as long as a session stands over which it is announced.
  * 2. A silent peer is noticed by both sides after `bfdMs`; a session with a router that restarted ends at once.
- * 3. A BIRD that is killed leaves its routes in the kernel, the next one replaces them; one that ends in order takes them.
+ * 3. Sessions that come and go, and what is announced over them, are told to the journal.
+ * 4. A BIRD that is killed leaves its routes in the kernel, the next one replaces them; one that ends in order takes them.
  */
 import { BirdConfig, type BirdOutput } from "../../core/frontend/index.ts"
 import { Cidr, Ip, type Kernel } from "../../core/net/index.ts"
@@ -98,6 +99,7 @@ export const bird = (
   pod: Pod,
   gateways: ReadonlyArray<Gateway>
 ): Bird => {
+  const { journal } = world
   let sessions: ReadonlyArray<Session> = []
   let announces: ReadonlyArray<Cidr.Cidr> = []
   let isStopped = false
@@ -131,16 +133,32 @@ export const bird = (
     const { address, gateway, kind, peer } = session
     if (gateway === undefined || peer === undefined || kind === "Static") return
     const family = Ip.family(address)
-    const arrive = (): void => {
-      if (session.peer !== peer || !isRunning()) return
-      if (!isNear(gateway)) return world.later(resendMs, arrive)
+    const learn = (): void =>
       gateway.learn(pod.frontend, session, announces.filter((vip) => Cidr.family(vip) === family))
+    const plan = (arrive: () => void): void => {
+      const attempt = (): void => {
+        if (session.peer !== peer || !isRunning()) return
+        if (!isNear(gateway)) return world.later(resendMs, attempt)
+        arrive()
+      }
+      world.later(world.drawMessage(1, 20), attempt)
     }
-    world.later(world.drawMessage(1, 20), arrive)
+    if (journal === undefined) return plan(learn)
+    const message = { from: pod.frontend, to: gateway.name, kind: "news", subject: { name: "bgp.update" } } as const
+    journal.send(message, learn, plan, () => true)
   }
 
-  const drop = (session: Session): void => {
+  /** Tells a change of a session on the lanes of both sides, as far as they live. */
+  const note = (tag: "Up" | "Down", { address, gateway, kind }: Session, why = ""): void => {
+    if (journal === undefined || gateway === undefined) return
+    const what = `${kind === "BGP" ? "BGP" : "static route"} over ${address} ${tag.toLowerCase()}${why}`
+    if (world.isAlive(gateway.name)) journal.note(gateway.name, tag, `${pod.frontend}: ${what}`)
+    if (life.isAlive()) journal.note(pod.frontend, tag, `${gateway.name}: ${what}`)
+  }
+
+  const drop = (session: Session, why: string): void => {
     const { gateway } = session
+    note("Down", session, why)
     session.peer = undefined
     gateway?.forget(pod.frontend, session)
     if (!isRunning()) return
@@ -149,6 +167,7 @@ export const bird = (
   }
 
   const leave = (session: Session): void => {
+    if (session.peer !== undefined) note("Down", session, `: ${pod.frontend} ends it`)
     session.peer = undefined
     session.gateway?.forget(pod.frontend, session)
   }
@@ -158,6 +177,7 @@ export const bird = (
     if (!isRunning() || session.peer !== undefined || !sessions.includes(session)) return
     if (gateway === undefined || !isNear(gateway)) return life.later(connectMs.retry, () => connect(session))
     session.peer = world.life(gateway.name)
+    note("Up", session)
     tell(session)
     exportRoutes()
   }
@@ -168,12 +188,14 @@ export const bird = (
       const { gateway, peer } = session
       if (gateway === undefined || peer === undefined) continue
       if (world.isAlive(gateway.name) && world.life(gateway.name) !== peer) {
-        drop(session)
+        drop(session, `: ${gateway.name} is another process`)
         continue
       }
       if (isRunning() && isNear(gateway)) continue
       world.later(bfdMs, () => {
-        if (session.peer === peer && !(isRunning() && peer.isAlive() && isNear(gateway))) drop(session)
+        if (session.peer === peer && !(isRunning() && peer.isAlive() && isNear(gateway))) {
+          drop(session, `: BFD heard nothing for ${bfdMs} ms`)
+        }
       })
     }
   }

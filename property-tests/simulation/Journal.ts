@@ -1,6 +1,6 @@
 /**
- * What happened in a world, for traces and recordings: steps of machines, messages, starts and ends, faults, violations,
- * and what each of them was caused by.
+ * What happened in a world, for traces and recordings: steps of machines, messages, starts and ends, sessions of
+ * routers, faults, violations, and what each of them was caused by.
  *
  *     step ──command──▶ message ──arrives──▶ step ──deadline──▶ step (Woken)
  *
@@ -62,7 +62,8 @@ export interface Message extends Common {
 }
 
 export interface Note extends Common {
-  readonly _tag: "Started" | "Ended" | "Fault" | "Violation"
+  /** `Up` and `Down` are sessions of routers, told on the lanes of both sides. */
+  readonly _tag: "Started" | "Ended" | "Fault" | "Violation" | "Up" | "Down"
   readonly text: string
   /** The processes that a fault strikes. */
   readonly strikes: ReadonlyArray<string>

@@ -69,6 +69,42 @@ const life = (profile: Profiles.Name, seed: number, machines: Simulation.Options
 
 const told = { title: "A life of a trench", command: "sluice simulate --seed 1" }
 
+/** A life in which frontend 0 dies for three seconds. */
+const crash = () =>
+  Simulation.run({
+    profile: Profiles.profiles.calm,
+    seed: 1,
+    schedule: [{ at: 40_000, fault: { _tag: "Crash", process: "fe-0", downMs: 3_000 } }],
+    trace: true
+  })
+
+describe("The trace of a life", () => {
+  it("has the sessions of gateways: up, down as BFD notices it, and what is announced over them", () => {
+    const { entries, lanes } = TracePage.trace(told, crash())
+    const gateway = lanes.findIndex(({ name }) => name === "gateway-0")
+    const sessions = entries.flatMap((entry) =>
+      entry.lane === gateway && (entry.kind === "up" || entry.kind === "down") && entry.text.startsWith("fe-0")
+        ? [{ at: entry.at, kind: entry.kind, text: entry.text, cause: entries[entry.cause ?? -1]?.kind }]
+        : []
+    )
+    assert.deepStrictEqual(sessions.slice(0, 4).map(({ kind, text }) => [kind, text]), [
+      ["up", "fe-0: BGP over 169.254.100.150 up"],
+      ["up", "fe-0: BGP over 100:100::96 up"],
+      ["down", "fe-0: BGP over 169.254.100.150 down: BFD heard nothing for 1500 ms"],
+      ["down", "fe-0: BGP over 100:100::96 down: BFD heard nothing for 1500 ms"]
+    ])
+    assert.strictEqual(sessions[2]?.at, 41_500)
+    assert.strictEqual(sessions[2]?.cause, "ended")
+    assert.deepStrictEqual(sessions.slice(4).map(({ kind }) => kind), ["up", "up"])
+    assert.isTrue(
+      entries.some((one) =>
+        one.kind === "message" && one.to === gateway && one.name === "bgp.update"
+        && one.arrivedAt !== undefined
+      )
+    )
+  })
+})
+
 describe(`The page of a trace ${inBrowser}`, () => {
   it.effect.skipIf(executable === undefined)(
     "draws ten thousand entries at once and quickly",
@@ -148,6 +184,21 @@ describe(`The page of a trace ${inBrowser}`, () => {
           yield* look
           yield* page.click(x, y)
           assert.match(yield* detail, /gateway-0 starts/)
+        })),
+    120_000
+  )
+
+  it.effect.skipIf(executable === undefined)(
+    "shows a session that BFD takes for lost, and why",
+    () =>
+      withPageOf(crash(), (page) =>
+        Effect.gen(function*() {
+          yield* page.evaluate("document.querySelector('#search').focus()")
+          for (const letter of "BFD heard") yield* page.press(letter)
+          yield* page.evaluate(drawn)
+          yield* page.press("Enter")
+          const detail = decodeText(yield* page.evaluate("document.querySelector('#detail').innerText"))
+          assert.match(detail, /session down\s+fe-0: BGP over .* down: BFD heard nothing[^]*Caused by[^]*fe-0 ends/)
         })),
     120_000
   )

@@ -78,7 +78,14 @@ export const trace = (told: Told, { journal, ...outcome }: Simulation.Outcome): 
   }
 }
 
-const kinds = { Started: "started", Ended: "ended", Fault: "fault", Violation: "violation" } as const
+const kinds = {
+  Started: "started",
+  Ended: "ended",
+  Fault: "fault",
+  Violation: "violation",
+  Up: "up",
+  Down: "down"
+} as const
 
 const step = (
   { actor, at, encoded, event, isNew, now, state, wake }: Journal.Step,

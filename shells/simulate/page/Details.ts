@@ -57,6 +57,9 @@ const kindOf = (entry: Entry): string => {
       return "start"
     case "ended":
       return "end"
+    case "up":
+    case "down":
+      return `session ${entry.kind}`
     case "fault":
       return "fault"
     case "violation":

@@ -62,7 +62,10 @@ export const ring = (context: CanvasRenderingContext2D, x: number, y: number, ra
   context.lineWidth = 1
 }
 
-/** A dot is a step that changes the state, a ring one that does not, a rhombus a timer, a bar a start or an end. */
+/**
+ * A dot is a step that changes the state, a ring one that does not, a rhombus a timer, a bar a start, a cross an end; a
+ * triangle a session that comes up, or down.
+ */
 export const mark = (
   context: CanvasRenderingContext2D,
   entry: Entry,
@@ -82,6 +85,16 @@ export const mark = (
     context.lineWidth = 2
     cross(context, x, y, 4)
     context.lineWidth = 1
+    return
+  }
+  if (entry.kind === "up" || entry.kind === "down") {
+    const tip = entry.kind === "up" ? -5 : 5
+    if (entry.kind === "down") context.fillStyle = bad
+    context.beginPath()
+    context.moveTo(x, y + tip)
+    context.lineTo(x + 4.5, y - tip * 0.7)
+    context.lineTo(x - 4.5, y - tip * 0.7)
+    context.fill()
     return
   }
   const isSolid = entry.kind === "step" && entry.changes.length > 0

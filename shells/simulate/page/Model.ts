@@ -39,7 +39,8 @@ export interface MessageEntry extends Common {
 }
 
 export interface NoteEntry extends Common {
-  readonly kind: "started" | "ended" | "fault" | "violation"
+  /** `up` and `down` are sessions of routers. */
+  readonly kind: "started" | "ended" | "fault" | "violation" | "up" | "down"
   readonly text: string
   readonly strikes: ReadonlyArray<number>
   readonly lastsMs: number

@@ -342,7 +342,7 @@ const labels = (
     const text = entry.kind === "step" ? textOf(entry, trace) : entry.kind
     const wide = context.measureText(text).width
     if (left + 8 + wide > Math.min(next, width) - 6) continue
-    context.fillStyle = entry.kind === "ended" ? colors.bad : colors.text
+    context.fillStyle = entry.kind === "ended" || entry.kind === "down" ? colors.bad : colors.text
     context.fillText(text, left + 8, y + 4)
     drawn.labels++
   }
