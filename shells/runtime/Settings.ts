@@ -52,7 +52,10 @@ export const entry = <A>(names: Names, codec: Codec<A>, fallback: A, summary: st
   show: shower(codec),
   hasDefault: true,
   fallback,
-  shown: shower(codec)(fallback),
+  // Only when somebody asks: a start needs no text of a default.
+  get shown() {
+    return shower(codec)(fallback)
+  },
   isSecret: isSecret(codec),
   summary
 })
