@@ -20,7 +20,25 @@ export const changes = (
   selector: Model.Selector,
   before: Connections,
   after: Connections
-): ReadonlyArray<Model.ConnectionEvent> => selected(selector, difference(before, after))
+): ReadonlyArray<Model.ConnectionEvent> => {
+  const updated = Object.entries(after).filter(([id, connection]) => Table.get(before, id) !== connection)
+  const gone = Object.entries(before).filter(([id]) => !Table.has(after, id))
+  return selected(
+    selector,
+    events(updated.map(([, connection]) => connection), gone.map(([, connection]) => connection))
+  )
+}
+
+/** What a monitor of everything hears of connections that are new or others, and of those that are gone. */
+export const events = (
+  updated: ReadonlyArray<Model.Connection>,
+  gone: ReadonlyArray<Model.Connection>
+): ReadonlyArray<Model.ConnectionEvent> => {
+  const all: Array<Model.ConnectionEvent> = []
+  if (updated.length > 0) all.push({ type: "Update", connections: byId(updated) })
+  if (gone.length > 0) all.push({ type: "Delete", connections: byId(gone.map((one) => ({ ...one, state: "Down" }))) })
+  return all
+}
 
 /** The part of each event that a monitor hears. */
 export const selected = (
@@ -28,15 +46,5 @@ export const selected = (
   events: ReadonlyArray<Model.ConnectionEvent>
 ): ReadonlyArray<Model.ConnectionEvent> => events.flatMap((event) => Model.select(selector, event) ?? [])
 
-/** What a monitor of everything hears when `before` became `after`. */
-export const difference = (before: Connections, after: Connections): ReadonlyArray<Model.ConnectionEvent> => {
-  const updated = Object.entries(after).filter(([id, connection]) => Table.get(before, id) !== connection)
-  const deleted = Object.entries(before)
-    .filter(([id]) => !Table.has(after, id))
-    .map(([id, connection]) => [id, { ...connection, state: "Down" as const }] as const)
-  const events: ReadonlyArray<Model.ConnectionEvent> = [
-    { type: "Update", connections: Object.fromEntries(updated) },
-    { type: "Delete", connections: Object.fromEntries(deleted) }
-  ]
-  return events.filter(({ type }) => (type === "Update" ? updated : deleted).length > 0)
-}
+const byId = (connections: ReadonlyArray<Model.Connection>): Connections =>
+  Object.fromEntries(connections.map((connection) => [connection.id, connection]))

@@ -160,7 +160,7 @@ export const monitors = <State, Event>(
       for (const { id } of path.segments) for (const listener of listeners.get(id) ?? []) called.add(listener)
     }
     if (called.size === 0) return
-    const events = Monitor.difference(byId(old), byId(fresh))
+    const events = Monitor.events(fresh, old.filter(({ id }) => fresh.every((one) => one.id !== id)))
     for (const listener of called) listener(events)
   })
   return (selector, emit) => {

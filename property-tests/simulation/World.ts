@@ -61,26 +61,28 @@ const graceMs = 30_000
 
 export type World = ReturnType<typeof make>
 
+/** Draws from a generator that moves on. */
+const drawer = (seed: Seed.Seed) => (low: number, high: number): number => {
+  const [value, after] = Seed.between(seed, low, high)
+  seed = after
+  return value
+}
+
 export const make = ({ seed, trace }: Options) => {
   const [forMessages, forLives] = Seed.split(seed)
-  const generators = { messages: forMessages, lives: forLives }
-  const draw = (which: keyof typeof generators) => (low: number, high: number): number => {
-    const [value, after] = Seed.between(generators[which], low, high)
-    generators[which] = after
-    return value
-  }
-  const drawLife = draw("lives")
+  const [drawMessage, drawLife] = [drawer(forMessages), drawer(forLives)]
   const agenda = Heap.make()
   const processes = new Map<string, Process>()
-  const journal = trace ? Journal.make(() => now - begin) : undefined
+  const journal = trace ? Journal.make(() => elapsed) : undefined
   const violations: Array<Violation> = []
   const listeners: Array<(process: string, isAlive: boolean) => void> = []
-  let now = begin
+  /** Since the beginning, which is a small number: those of an epoch are allocated one by one. */
+  let elapsed = 0
   let events = 0
   let steps = 0
 
   const later = (ms: number, run: () => void, owner?: Life): void =>
-    agenda.add(now + Math.max(0, ms), journal === undefined ? run : journal.carry(run), owner)
+    agenda.add(elapsed + Math.max(0, ms), journal === undefined ? run : journal.carry(run), owner)
 
   const start = (name: string): void => {
     const process = processes.get(name)
@@ -88,7 +90,7 @@ export const make = ({ seed, trace }: Options) => {
     const life: Life = {
       name,
       isAlive: () => process.life === life,
-      now: () => now + process.skewMs,
+      now: () => begin + elapsed + process.skewMs,
       draw: drawLife,
       later: (ms, run) => later(ms, run, life),
       api: {}
@@ -108,17 +110,17 @@ export const make = ({ seed, trace }: Options) => {
   }
 
   return {
-    now: () => now,
+    now: () => begin + elapsed,
     /** Time since the beginning. */
-    elapsed: () => now - begin,
-    drawMessage: draw("messages"),
+    elapsed: () => elapsed,
+    drawMessage,
     later: (ms: number, run: () => void): void => later(ms, run),
     /** What happened so far, if it is kept. */
     journal,
     /** Notes a violation; the first one of a property counts. */
     violate: (property: string, detail: string): void => {
       if (violations.some((one) => one.property === property)) return
-      violations.push({ at: now - begin, property, detail })
+      violations.push({ at: elapsed, property, detail })
       journal?.note("world", "Violation", `${property}: ${detail}`)
     },
     violations: (): ReadonlyArray<Violation> => violations,
@@ -161,16 +163,15 @@ export const make = ({ seed, trace }: Options) => {
     onLife: (listener: (process: string, isAlive: boolean) => void): void => void listeners.push(listener),
     /** Lets everything happen that is due until then; false once there were too many events. */
     run: (until: number, maxEvents = Number.POSITIVE_INFINITY): boolean => {
-      const end = begin + until
       while (true) {
         const next = agenda.next()
-        if (next === undefined || next > end) break
+        if (next === undefined || next > until) break
         if (events >= maxEvents) return false
         events++
-        now = Math.max(now, next)
+        elapsed = Math.max(elapsed, next)
         agenda.run()
       }
-      now = Math.max(now, end)
+      elapsed = Math.max(elapsed, until)
       return true
     }
   }
