@@ -113,10 +113,11 @@ const skipsFor = (targets: ReadonlyArray<Kernel.Rule>, observed: Kernel.Snapshot
   const marks = Map.groupBy(targets, ({ family }) => family)
   const present = observed.rules.filter(isSkip)
   const countOf = (family: Ip.Family): number => new Set(marks.get(family)?.map(({ table }) => table)).size
+  const counts = { v4: countOf("v4"), v6: countOf("v6") }
   return {
-    added: Ip.families.filter((family) => countOf(family) > few).flatMap((family) => Skips.rules(family))
+    added: Ip.families.filter((family) => counts[family] > few).flatMap((family) => Skips.rules(family))
       .filter((rule) => !present.some((other) => Same.equals(other, rule))),
-    removed: present.filter(({ family }) => countOf(family) === 0)
+    removed: present.filter(({ family }) => counts[family] === 0)
   }
 }
 

@@ -17,6 +17,8 @@ export interface IpamProgram extends Program {
   readonly leases: () => ReadonlyArray<Model.Entry>
 }
 
+/** The length of the path of a child: conduit, node, name. */
+const depth = 3
 /** How long a transaction takes. */
 const persistMs = { shortest: 1, longest: 10 }
 
@@ -29,6 +31,8 @@ export const make = (ground: Ground, { name, nsp, pools, trench }: Options): Ipa
       disk.set(keyOf(change.entry.family, change.entry.path), change.entry)
       return
     }
+    // A child has none of its own.
+    if (change.path.length === depth) return void disk.delete(keyOf(change.family, change.path))
     for (const [key, { family, path }] of disk) {
       if (family === change.family && change.path.every((name, i) => path[i] === name)) disk.delete(key)
     }
@@ -36,7 +40,7 @@ export const make = (ground: Ground, { name, nsp, pools, trench }: Options): Ipa
 
   return {
     name,
-    leases: () => [...disk.values()].filter(({ path }) => path.length === 3),
+    leases: () => [...disk.values()].filter(({ path }) => path.length === depth),
     boot: (life) => {
       const waiting = new Map<number, (answer: Model.Answer) => void>()
       let replies = 0

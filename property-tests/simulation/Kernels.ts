@@ -17,10 +17,13 @@ export type Kernels = ReturnType<typeof make>
 
 export const make = () => {
   const snapshots = new Map<string, Kernel.Snapshot>()
-  const peers = new Map<string, Port>()
+  const peers = new Map<string, Map<string, Port>>()
   const listeners = new Map<string, Set<() => void>>()
   const guards = new Map<string, Model.Guard | undefined>()
-  const keyOf = ({ link, netns }: Port): string => `${netns} ${link}`
+  const peerOf = ({ link, netns }: Port): Port | undefined => peers.get(netns)?.get(link)
+  const setPeer = ({ link, netns }: Port, peer: Port): void => {
+    peers.set(netns, (peers.get(netns) ?? new Map<string, Port>()).set(link, peer))
+  }
 
   let version = 0
   const changed = (netns: string): void => {
@@ -35,10 +38,9 @@ export const make = () => {
   }
 
   const dropPeer = (port: Port): void => {
-    const peer = peers.get(keyOf(port))
-    peers.delete(keyOf(port))
+    const peer = peerOf(port)
     if (peer === undefined) return
-    peers.delete(keyOf(peer))
+    for (const { link, netns } of [port, peer]) peers.get(netns)?.delete(link)
     set(peer.netns, KernelModel.apply(get(peer.netns), { _tag: "DeleteLink", link: peer.link }))
   }
 
@@ -50,11 +52,11 @@ export const make = () => {
       dropPeer({ netns, link: operation.link })
     }
     if (operation._tag === "RenameLink" && after !== before && operation.link !== operation.name) {
-      const peer = peers.get(keyOf({ netns, link: operation.link }))
-      peers.delete(keyOf({ netns, link: operation.link }))
+      const peer = peerOf({ netns, link: operation.link })
+      peers.get(netns)?.delete(operation.link)
       if (peer !== undefined) {
-        peers.set(keyOf({ netns, link: operation.name }), peer)
-        peers.set(keyOf(peer), { netns, link: operation.name })
+        setPeer({ netns, link: operation.name }, peer)
+        setPeer(peer, { netns, link: operation.name })
       }
     }
     set(netns, after)
@@ -96,13 +98,13 @@ export const make = () => {
     /** Both ends of a connection, down and empty. */
     createPair: (alias: string, client: Cross.End, endpoint: Cross.End): void => {
       const [a, b] = [{ netns: client.netns, link: client.link }, { netns: endpoint.netns, link: endpoint.link }]
-      peers.set(keyOf(a), b)
-      peers.set(keyOf(b), a)
+      setPeer(a, b)
+      setPeer(b, a)
       for (const { link, mac, netns } of [client, endpoint]) {
         addLink(netns, { name: link, kind: "veth", mac, up: false, carrier: false, mtu: 1500, alias })
       }
     },
-    peer: (port: Port): Port | undefined => peers.get(keyOf(port)),
+    peer: peerOf,
     /** Hears of every change in the namespace; the result ends it. */
     follow: (netns: string, listener: () => void): () => void => {
       const own = listeners.get(netns) ?? new Set()

@@ -9,6 +9,7 @@
  */
 import type { Flow } from "../../core/config/Model.ts"
 import { type Model, Ruleset } from "../../core/loadbalancer/index.ts"
+import * as Memo from "../../core/Memo.ts"
 import { Cidr, Ip, type Kernel } from "../../core/net/index.ts"
 import * as Lookup from "../kernel/Lookup.ts"
 import type * as Kernels from "./Kernels.ts"
@@ -86,10 +87,8 @@ export const walk = (
   let iif: string | undefined
   for (let hop = 0; hop < hopLimit; hop++) {
     const snapshot = kernels.get(netns)
-    const isHere = snapshot.addresses.some(({ cidr, link }) =>
-      Cidr.ip(cidr) === packet.destination && isUp(snapshot, link)
-    )
-    if (isHere && own === undefined) return { _tag: "Delivered", netns }
+    const isHere = addressesOf(snapshot.addresses).get(packet.destination)?.some(({ link }) => isUp(snapshot, link))
+    if (isHere === true && own === undefined) return { _tag: "Delivered", netns }
     const route = lookup(snapshot, { ...packet, iif, mark: own })
     if (typeof route === "string") return { _tag: "Dropped", netns, why: route }
     if (kernels.isGuarded(netns, iif, route.link)) return { _tag: "Dropped", netns, why: "it would leave the trench" }
@@ -117,11 +116,10 @@ const lookup = (
   }
 ): Way | string => {
   const family = Ip.family(destination)
-  const rules = [...snapshot.rules, { family, priority: mainPriority, table: mainTable, foreign: false }]
-  for (const table of Lookup.tables(rules, { source, mark, iif })) {
-    const route = snapshot.routes
+  for (const table of Lookup.walk(withMain(snapshot.rules), { source, mark, iif })) {
+    const route = (tablesOf(snapshot.routes).get(table) ?? [])
       .filter((one) =>
-        one.table === table && one.family === family && Cidr.contains(one.destination, Cidr.host(destination))
+        one.family === family && Cidr.contains(one.destination, Cidr.host(destination))
         && (one.type !== "unicast" || one.hops.some(({ link }) => link !== undefined && isUp(snapshot, link)))
       )
       .toSorted((a, b) => Cidr.length(b.destination) - Cidr.length(a.destination) || a.metric - b.metric)[0]
@@ -143,7 +141,7 @@ type Crossing =
 /** Where a frame for the address goes that leaves by a link. */
 const cross = (kernels: Kernels.Kernels, netns: string, link: string, address: Ip.Ip): Crossing => {
   const snapshot = kernels.get(netns)
-  const device = snapshot.links.find(({ name }) => name === link)
+  const device = linksOf(snapshot.links).get(link)
   if (device?.kind === "bridge") return flood(kernels, netns, link, address)
   const peer = kernels.peer({ netns, link })
   if (peer === undefined) return { _tag: "Outside" }
@@ -153,7 +151,7 @@ const cross = (kernels: Kernels.Kernels, netns: string, link: string, address: I
 /** At the other end: it holds the address, or it is a port of a switch. */
 const arrive = (kernels: Kernels.Kernels, { link, netns }: Kernels.Port, address: Ip.Ip): Crossing | undefined => {
   const snapshot = kernels.get(netns)
-  const device = snapshot.links.find(({ name }) => name === link)
+  const device = linksOf(snapshot.links).get(link)
   if (device?.up !== true) return undefined
   const { master } = device
   if (master !== undefined) {
@@ -171,7 +169,7 @@ const flood = (kernels: Kernels.Kernels, netns: string, bridge: string, address:
     const peer = port.master === bridge && port.up ? kernels.peer({ netns, link: port.name }) : undefined
     if (peer === undefined) continue
     const other = kernels.get(peer.netns)
-    const device = other.links.find(({ name }) => name === peer.link)
+    const device = linksOf(other.links).get(peer.link)
     if (device?.up === true && device.master === undefined && holds(other, peer.link, address)) {
       return { _tag: "Arrived", netns: peer.netns, link: peer.link }
     }
@@ -180,6 +178,17 @@ const flood = (kernels: Kernels.Kernels, netns: string, bridge: string, address:
 }
 
 const holds = ({ addresses }: Kernel.Snapshot, link: string, address: Ip.Ip): boolean =>
-  addresses.some((one) => one.link === link && Cidr.ip(one.cidr) === address)
+  addressesOf(addresses).get(address)?.some((one) => one.link === link) === true
 
-const isUp = ({ links }: Kernel.Snapshot, link: string): boolean => links.some(({ name, up }) => name === link && up)
+const isUp = ({ links }: Kernel.Snapshot, link: string): boolean => linksOf(links).get(link)?.up === true
+
+// Namespaces stay as they are while many packets pass.
+const linksOf = Memo.each((links: Kernel.Snapshot["links"]) => new Map(links.map((link) => [link.name, link])))
+const addressesOf = Memo.each((addresses: Kernel.Snapshot["addresses"]) =>
+  Map.groupBy(addresses, ({ cidr }) => Cidr.ip(cidr))
+)
+const tablesOf = Memo.each((routes: Kernel.Snapshot["routes"]) => Map.groupBy(routes, ({ table }) => table))
+const withMain = Memo.each((rules: Kernel.Snapshot["rules"]): Kernel.Snapshot["rules"] => [
+  ...rules,
+  ...Ip.families.map((family) => ({ family, priority: mainPriority, table: mainTable, foreign: false }))
+])
