@@ -13,18 +13,7 @@ import * as Fast from "./FastChains.ts"
 import * as Flows from "./Flows.ts"
 import * as Maglev from "./Maglev.ts"
 import type { Guard, Ruleset, Stream } from "./Model.ts"
-import {
-  baseChain,
-  chain,
-  counter,
-  liveSet,
-  liveValues,
-  map,
-  type Object,
-  roomFor,
-  set,
-  type Tables
-} from "./Objects.ts"
+import { baseChain, chain, counter, liveMap, liveSet, map, type Object, roomFor, set, type Tables } from "./Objects.ts"
 import * as PortNat from "./PortNat.ts"
 import { protocols, type Words, words } from "./Words.ts"
 
@@ -90,14 +79,14 @@ export const marks = (stream: Stream): ReadonlyArray<number> =>
   Maglev.table(stream, stream.identifiers).map((identifier) => stream.offset + identifier)
 
 const slotsOf = Memo.each((stream: Stream): Object =>
-  liveValues(Flows.slotsOf(stream), Flows.slotsType(stream), marks(stream))
+  liveMap(Flows.slotsOf(stream), Flows.slotsType(stream), marks(stream))
 )
 
 const hitsOf = Memo.each((stream: Stream): Object =>
   liveSet(
     Flows.hitsOf(stream),
     `type mark; size ${stream.maxTargets}; counter`,
-    stream.identifiers.toSorted((a, b) => a - b).map((identifier) => String(stream.offset + identifier))
+    stream.identifiers.toSorted((a, b) => a - b).map((identifier) => stream.offset + identifier)
   )
 )
 

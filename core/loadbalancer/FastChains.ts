@@ -44,7 +44,7 @@ export const ofTargets = (path: FastPath, streams: ReadonlyArray<Stream>): Reado
         hopsOf(n, stream),
         `type mark : ${address}; size ${stream.maxTargets}; counter`,
         new Map(
-          hopsIn(path, stream).filter((hop) => Ip.family(hop.ip) === family).map(({ ip, mark }) => [String(mark), ip])
+          hopsIn(path, stream).filter((hop) => Ip.family(hop.ip) === family).map(({ ip, mark }) => [mark, ip])
         )
       )
     )
@@ -109,7 +109,7 @@ interface Device {
 }
 
 const deviceOf = (path: FastPath, stream: Stream): Device => {
-  const links = new Map(hopsIn(path, stream).map(({ link, mark }) => [String(mark), `"${link}"`]))
+  const links = new Map(hopsIn(path, stream).map(({ link, mark }) => [mark, `"${link}"` as const]))
   const [only, ...others] = new Set(links.values())
   if (only !== undefined && others.length === 0) return { word: only, maps: [] }
   const name = `links-${stream.offset}`

@@ -1,4 +1,5 @@
 /** The objects of an nftables table as text in the language of nftables. */
+import type { Elements } from "./Elements.ts"
 
 /** One object of a table; the elements of a set or map are part of its text, or come and go by themselves. */
 export interface Object {
@@ -9,10 +10,8 @@ export interface Object {
   readonly isFilled: boolean
   /** What can only be changed by making the object anew: the hook of a base chain, the declaration of a set or map. */
   readonly fixed?: string
-  /** Elements that come and go by themselves: key and value, which is empty in a set. */
-  readonly elements?: ReadonlyMap<string, string>
-  /** The same for a map of many numbers: the values of the keys 0, 1, ... */
-  readonly values?: ReadonlyArray<number>
+  /** Those that come and go by themselves. */
+  readonly elements?: Elements
 }
 
 /** The tables of the load balancer by family. */
@@ -59,18 +58,13 @@ export const set = filled("set")
 export const map = filled("map")
 
 /** With elements that come and go by themselves. */
-export const liveSet = (name: string, declaration: string, keys: Iterable<string>): Object => ({
+export const liveSet = (name: string, declaration: string, keys: ReadonlyArray<number>): Object => ({
   ...set(name, declaration),
-  elements: new Map(Array.from(keys, (key) => [key, ""]))
+  elements: new Map(keys.map((key) => [key, undefined]))
 })
-export const liveMap = (name: string, declaration: string, elements: ReadonlyMap<string, string>): Object => ({
+export const liveMap = (name: string, declaration: string, elements: Elements): Object => ({
   ...map(name, declaration),
   elements
-})
-
-export const liveValues = (name: string, declaration: string, values: ReadonlyArray<number>): Object => ({
-  ...map(name, declaration),
-  values
 })
 
 /** A part of an object's name for any text; different texts give different parts. */

@@ -1,5 +1,6 @@
 import { assert, describe, expect, it } from "@effect/vitest"
 import * as Cidr from "../net/Cidr.ts"
+import * as Ip from "../net/Ip.ts"
 import * as Maglev from "./Maglev.ts"
 import type { Ruleset as Rules } from "./Model.ts"
 import * as Ruleset from "./Ruleset.ts"
@@ -75,6 +76,13 @@ describe("Ruleset", () => {
         identifiers: Array.from({ length: count }, (_, n) => n + 1)
       }]
     })
+    const change = Ruleset.change(of(100), of(99))
+    assert.deepStrictEqual(
+      change._tag === "Elements"
+        ? change.elements.map(({ added, name, removed }) => [name, removed.length, added.length])
+        : [],
+      [["slots-5000", 100, 100], ["hits-5000", 1, 0]]
+    )
     const script = Ruleset.script(of(100), of(99))
     const [removed = "", added = "", ...rest] = script.trim().split("\n")
     assert.deepStrictEqual(rest, ["delete element inet sluice-lb hits-5000 { 5100 }"])
@@ -82,6 +90,23 @@ describe("Ruleset", () => {
     assert.match(added, /^add element inet sluice-lb slots-5000 \{ \d+ : 50\d\d(, \d+ : 50\d\d)* \}$/)
     assert.isBelow(added.split(",").length, 350)
     assert.notInclude(added, ": 5100")
+  })
+
+  it("takes a script where more than elements changes, and where links have to be looked up", () => {
+    const other: Rules = { ...example, vips: example.vips.slice(0, 1) }
+    assert.strictEqual(Ruleset.change(example, other)._tag, "Script")
+    assert.strictEqual(Ruleset.change(undefined, example)._tag, "Script")
+    const hops = [5_001, 5_002].map((mark) => ({ mark, ip: Ip.unsafe("172.16.0.1"), link: `nsm-${mark}` }))
+    const over = (count: number): Rules => ({
+      ...example,
+      fastPath: { externals: ["ext"], hops: hops.slice(0, count) }
+    })
+    assert.strictEqual(Ruleset.change(over(2), over(2))._tag, "Elements")
+    const moved: Rules = {
+      ...over(2),
+      fastPath: { externals: ["ext"], hops: hops.map((hop) => ({ ...hop, link: hop.link + "b" })) }
+    }
+    assert.strictEqual(Ruleset.change(over(2), moved)._tag, "Script")
   })
 
   it("installs no flow without VIPs, and none of an unknown stream", () => {

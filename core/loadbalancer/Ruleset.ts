@@ -1,10 +1,10 @@
 /**
- * The nftables rules of the load balancer, and the script that turns one set of them into another.
+ * The nftables rules of the load balancer, and what turns one set of them into another.
  *
  *     packet for a VIP ─▶ flows (layers of boxes) ─▶ stream: slot = jhash(key) mod size ─▶ mark of the target ─▶ routing
  *     the same at the ingress of the external links (fast path)                      ─▶ mark ─▶ link and address
  *
- * 1. A script is one transaction: every packet sees the rules before or after it, never a mix, never none.
+ * 1. A change is one transaction: every packet sees the rules before or after it, never a mix, never none.
  * 2. A change of targets changes only the slots that change owners.
  * 3. Packets for a VIP that belong to no flow, or to a stream without targets, are dropped.
  * 4. The text depends on the set of streams, flows and VIPs, not on their order.
@@ -13,7 +13,9 @@
  * What was measured and why each expression is as it is: Linux 6.18, nftables 1.0.6.
  */
 import * as Memo from "../Memo.ts"
+import type * as Ip from "../net/Ip.ts"
 import * as Chains from "./Chains.ts"
+import * as Elements from "./Elements.ts"
 import type { Ruleset } from "./Model.ts"
 import type { Object } from "./Objects.ts"
 
@@ -21,14 +23,42 @@ import type { Object } from "./Objects.ts"
 export const empty = (table: string): Ruleset => ({ table, vips: [], flows: [], streams: [], portNats: [] })
 
 /** The script that replaces whatever is in the tables, or, given the rules in the kernel, changes what differs. */
-export const script = (before: Ruleset | undefined, after: Ruleset): string => {
+export const script = (before: Ruleset | undefined, after: Ruleset): string => textOf(stepsBetween(before, after))
+
+/** How rules become others: by a script, or when just elements come and go by these, which are found quicker. */
+export type Change =
+  | { readonly _tag: "Script"; readonly script: string }
+  | { readonly _tag: "Elements"; readonly elements: ReadonlyArray<Elements.Change<number | Ip.Ip>> }
+
+export const change = (before: Ruleset | undefined, after: Ruleset): Change => {
+  const steps = stepsBetween(before, after)
+  const elements = steps.flatMap((each) => each.elements)
+  const count = elements.reduce((sum, { added, removed }) => sum + added.length + removed.length, 0)
+  return steps.every(({ structure }) => structure.length === 0) && count <= manyElements &&
+      elements.every(Elements.isPlain)
+    ? { _tag: "Elements", elements }
+    : { _tag: "Script", script: textOf(steps) }
+}
+
+/** More would hold up the program that adds them by itself. */
+const manyElements = 20_000
+
+/** What changes in a table: its objects, then the elements of these. */
+interface Steps {
+  readonly structure: ReadonlyArray<string>
+  readonly elements: ReadonlyArray<Elements.Change>
+}
+
+const textOf = (steps: ReadonlyArray<Steps>): string =>
+  [...steps.flatMap(({ elements, structure }) => [...structure, ...elements.flatMap(Elements.text)]), ""].join("\n")
+
+const stepsBetween = (before: Ruleset | undefined, after: Ruleset): ReadonlyArray<Steps> => {
   const present = before === undefined ? undefined : tablesOf(before)
   const wanted = tablesOf(after)
   return [
-    ...change(`inet ${after.table}`, present?.inet, wanted.inet),
-    ...change(`netdev ${after.table}`, present?.netdev, wanted.netdev),
-    ""
-  ].join("\n")
+    stepsOf("inet", after.table, present?.inet, wanted.inet),
+    stepsOf("netdev", after.table, present?.netdev, wanted.netdev)
+  ]
 }
 
 // What was wanted once is what is there the next time.
@@ -36,28 +66,33 @@ const tablesOf = Memo.each(Chains.tables)
 
 export { marks } from "./Chains.ts"
 
-const change = (
-  table: string,
+const stepsOf = (
+  family: "inet" | "netdev",
+  name: string,
   present: ReadonlyArray<Object> | undefined,
   wanted: ReadonlyArray<Object>
-): ReadonlyArray<string> => {
+): Steps => {
+  const table = `${family} ${name}`
+  const elementsOf = (before: Object | undefined, { elements, name: object }: Object): Steps["elements"] => {
+    if (elements === undefined) return []
+    const { added, removed } = Elements.difference(before?.elements, elements)
+    return added.length + removed.length === 0 ? [] : [{ family, table: name, name: object, added, removed }]
+  }
   if (present !== undefined && present.length > 0 && wanted.length > 0) {
     const [before, known] = [byId(present), new Set(present)]
-    return [
-      ...restructure(table, present, wanted),
-      ...wanted.filter((object) => !known.has(object)).flatMap((object) => {
+    return {
+      structure: restructure(table, present, wanted),
+      elements: wanted.filter((object) => !known.has(object)).flatMap((object) => {
         const other = before.get(id(object))
-        return elementChanges(table, isRemade(other, object) ? undefined : other, object)
+        return elementsOf(isRemade(other, object) ? undefined : other, object)
       })
-    ]
+    }
   }
-  if (present?.length === 0 && wanted.length === 0) return []
-  return [
-    `table ${table} {}`,
-    `delete table ${table}`,
-    ...wanted.length === 0 ? [] : [declare(table, wanted)],
-    ...wanted.flatMap((object) => elementChanges(table, undefined, object))
-  ]
+  if (present?.length === 0 && wanted.length === 0) return { structure: [], elements: [] }
+  return {
+    structure: [`table ${table} {}`, `delete table ${table}`, ...wanted.length === 0 ? [] : [declare(table, wanted)]],
+    elements: wanted.flatMap((object) => elementsOf(undefined, object))
+  }
 }
 
 const declare = (table: string, objects: ReadonlyArray<Object>): string =>
@@ -98,49 +133,3 @@ const isRemade = (before: Object | undefined, after: Object): boolean =>
 const id = ({ kind, name }: Object): string => `${kind} ${name}`
 
 const byId = Memo.each((objects: ReadonlyArray<Object>) => new Map(objects.map((object) => [id(object), object])))
-
-const elementChanges = (table: string, before: Object | undefined, after: Object): ReadonlyArray<string> => {
-  const { added, removed } = after.values === undefined
-    ? difference({ before: before?.elements ?? none, after: after.elements ?? none })
-    : valueDifference({ before: before?.values ?? [], after: after.values })
-  const elements = `element ${table} ${after.name}`
-  return [
-    ...removed.length === 0 ? [] : [`delete ${elements} { ${removed.join(", ")} }`],
-    ...added.length === 0 ? [] : [`add ${elements} { ${added.join(", ")} }`]
-  ]
-}
-
-type Elements = ReadonlyMap<string, string>
-
-const none: Elements = new Map()
-
-interface Difference {
-  readonly removed: ReadonlyArray<string | number>
-  readonly added: ReadonlyArray<string>
-}
-
-const difference = ({ after, before }: { readonly before: Elements; readonly after: Elements }): Difference => {
-  const [removed, added]: [Array<string>, Array<string>] = [[], []]
-  for (const [key, value] of before) if (after.get(key) !== value) removed.push(key)
-  for (const [key, value] of after) {
-    if (before.get(key) !== value) added.push(value === "" ? key : `${key} : ${value}`)
-  }
-  return { added, removed }
-}
-
-interface Values {
-  readonly before: ReadonlyArray<number>
-  readonly after: ReadonlyArray<number>
-}
-
-// Both tables have the slots.
-const valueDifference = Memo.last(({ after }: Values) => after, ({ after, before }): Difference => {
-  const [removed, added]: [Array<number>, Array<string>] = [[], []]
-  for (let key = 0; key < Math.max(before.length, after.length); key++) {
-    const [one, other] = [before[key], after[key]]
-    if (one === other) continue
-    if (one !== undefined) removed.push(key)
-    if (other !== undefined) added.push(`${key} : ${other}`)
-  }
-  return { added, removed }
-})

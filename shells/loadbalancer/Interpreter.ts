@@ -2,7 +2,7 @@
 import { Effect, FiberHandle, type Scope } from "effect"
 import { type LoadBalancer, Routes, Ruleset } from "../../core/loadbalancer/index.ts"
 import { Netlink } from "../netlink/Netlink.ts"
-import { Nftables } from "../nftables/Nftables.ts"
+import { Nftables, type NftablesError } from "../nftables/Nftables.ts"
 import type { Perform } from "../runtime/Runner.ts"
 import type { NsmError } from "../sdk/Error.ts"
 
@@ -43,11 +43,11 @@ export const make = (
             })
           )
         case "ApplyRules": {
-          const { after, before } = command
+          const { after } = command
           const targets = Object.fromEntries(after.streams.map(({ identifiers, name }) => [name, identifiers.length]))
           return Effect.andThen(
             Effect.logInfo("Changing the rules", { targets, flows: after.flows.length, vips: after.vips.length }),
-            outcome("change the rules", Effect.suspend(() => nftables.apply(Ruleset.script(before, after))), {
+            outcome("change the rules", changeRules(nftables, command), {
               onSuccess: () => send({ _tag: "RulesSucceeded", call }),
               onFailure: (reason) => send({ _tag: "RulesFailed", call, reason })
             })
@@ -73,6 +73,15 @@ export const make = (
           )
       }
     }
+  })
+
+const changeRules = (
+  nftables: Nftables["Service"],
+  { after, before }: Extract<Command, { readonly _tag: "ApplyRules" }>
+): Effect.Effect<void, NftablesError> =>
+  Effect.suspend(() => {
+    const change = Ruleset.change(before, after)
+    return change._tag === "Elements" ? nftables.update(change.elements) : nftables.apply(change.script)
   })
 
 /** Turns the end of an action into its event; failures are logged. */

@@ -1,6 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Option } from "effect"
 import { execFile } from "node:child_process"
+import { Ip } from "../../core/net/index.ts"
 import * as Namespace from "../netlink/Namespace.ts"
 import * as Netlink from "../netlink/Netlink.ts"
 import * as Nftables from "./Nftables.ts"
@@ -130,6 +131,59 @@ table inet lb {
       assert.strictEqual((yield* elementCounters("inet", "lb", "set", "none")).size, 0)
       assert.strictEqual((yield* elementCounters("inet", "lb", "set", "absent")).size, 0)
       assert.strictEqual((yield* counters("inet", "absent")).size, 0)
+    }))
+
+  it.live("removes and adds elements by themselves, and leaves the counters of others", () =>
+    Effect.gen(function*() {
+      const { apply, elementCounters, list, update } = yield* world
+      yield* apply(`
+table inet lb {
+  map slots { type mark : mark; size 4096; elements = { 0 : 1, 1 : 2 } }
+  set hits { type mark; size 16; counter; elements = { 1 counter packets 5 bytes 60, 2 counter packets 3 bytes 40 } }
+}
+table netdev lb {
+  map hops4 { type mark : ipv4_addr; counter; }
+  map hops6 { type mark : ipv6_addr; counter; }
+}
+`)
+      const inet = { family: "inet", table: "lb" } as const
+      const netdev = { family: "netdev", table: "lb" } as const
+      const many = Array.from({ length: 3_000 }, (_, n) => [n + 10, n + 5_000] as const)
+      yield* update([
+        { ...inet, name: "slots", removed: [0], added: [[0, 70_000], ...many] },
+        { ...inet, name: "hits", removed: [2], added: [[3, undefined]] },
+        { ...netdev, name: "hops4", removed: [], added: [[7, Ip.unsafe("10.0.0.1")], [8, Ip.unsafe("10.0.0.2")]] },
+        { ...netdev, name: "hops6", removed: [], added: [[7, Ip.unsafe("fd00::1")]] }
+      ])
+      const hits = yield* elementCounters("inet", "lb", "set", "hits")
+      assert.deepStrictEqual(Object.fromEntries(hits), { 1: { packets: 5, bytes: 60 }, 3: { packets: 0, bytes: 0 } })
+      assert.deepStrictEqual([...(yield* elementCounters("netdev", "lb", "map", "hops4")).keys()].toSorted(), [
+        "7",
+        "8"
+      ])
+      const text = JSON.stringify([yield* list("inet", "lb"), yield* list("netdev", "lb")])
+      for (const part of ["[0,70000]", "[1,2]", "[10,5000]", "[3009,7999]", "10.0.0.1", "fd00::1"]) {
+        assert.include(text, part)
+      }
+      assert.notInclude(text, "[0,1]")
+    }))
+
+  it.live("changes no element when one of them cannot be changed, and says where", () =>
+    Effect.gen(function*() {
+      const { apply, list, update } = yield* world
+      yield* apply(table)
+      const before = yield* list("inet", "lb")
+      const stream = { family: "inet", table: "lb", name: "stream" } as const
+      const refused = yield* Effect.flip(update([
+        { ...stream, removed: [0], added: [[0, 5]] },
+        { ...stream, removed: [9], added: [[8, 8]] }
+      ]))
+      assert.include(refused.message, "delete elements of inet lb stream: no such file or directory (ENOENT)")
+      const absent = yield* Effect.flip(update([{ ...stream, name: "absent", removed: [], added: [[1, 1]] }]))
+      assert.include(absent.message, "add elements of inet lb absent: no such file or directory (ENOENT)")
+      assert.deepStrictEqual(yield* list("inet", "lb"), before)
+      yield* update([{ ...stream, removed: [0], added: [[0, 5]] }])
+      assert.include(JSON.stringify(yield* list("inet", "lb")), "[0,5]")
     }))
 
   it.live("deletes a table, also one that is absent", () =>

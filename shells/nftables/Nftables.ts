@@ -2,6 +2,8 @@
  * The nftables of one network namespace: a script is applied as one transaction.
  */
 import { Context, Effect, Layer, Option, Schema, type Scope } from "effect"
+import * as Socket from "../netlink/Socket.ts"
+import * as Elements from "./Elements.ts"
 import * as Library from "./Library.ts"
 
 /** What nftables refused. */
@@ -49,6 +51,8 @@ export class Nftables extends Context.Service<Nftables, {
    * answer.
    */
   readonly apply: (script: string) => Effect.Effect<void, NftablesError>
+  /** Removes and adds elements of sets and maps in one transaction: all of them, or none and an error. */
+  readonly update: (changes: ReadonlyArray<Elements.Change>) => Effect.Effect<void, NftablesError>
   /** The objects of a table in the JSON of `nft -j`; none when there is no such table. */
   readonly list: (family: Family, table: string) => Effect.Effect<Option.Option<Objects>, NftablesError>
   /** The named counters of a table; none when there is no such table. */
@@ -74,12 +78,23 @@ export class Nftables extends Context.Service<Nftables, {
 
 /** The service for the namespace at the path, or for that of this process, until the Scope ends. */
 export const make = (namespace?: string): Effect.Effect<Nftables["Service"], NftablesError, Scope.Scope> =>
-  Effect.map(named("open", Library.open("text", namespace)), (run) => serviceOf(run, namespace))
+  Effect.gen(function*() {
+    const run = yield* named("open", Library.open("text", namespace))
+    const socket = yield* named(
+      "open",
+      Effect.mapError(Socket.open(Socket.netfilter, namespace), ({ message }) => message)
+    )
+    return serviceOf(run, socket, namespace)
+  })
 
 const named = <A, R>(command: string, effect: Effect.Effect<A, string, R>): Effect.Effect<A, NftablesError, R> =>
   Effect.mapError(effect, (detail) => new NftablesError({ command, detail }))
 
-const serviceOf = (run: Library.Run, namespace: string | undefined): Nftables["Service"] => {
+const serviceOf = (
+  run: Library.Run,
+  socket: Socket.Socket,
+  namespace: string | undefined
+): Nftables["Service"] => {
   const apply = (script: string) => Effect.asVoid(named("apply", run(script)))
   const list = (...words: ReadonlyArray<string>) => {
     const command = `list ${words.join(" ")}`
@@ -102,6 +117,7 @@ const serviceOf = (run: Library.Run, namespace: string | undefined): Nftables["S
   }
   return {
     apply,
+    update: (changes) => named("update", Effect.mapError(Elements.apply(socket, changes), ({ message }) => message)),
     list: (family, table) => list("table", family, table),
     counters: (family, table) =>
       Effect.map(list("counters", "table", family, table), (objects) =>
