@@ -183,16 +183,6 @@ describe("sluice replay", () => {
     120_000
   )
 
-  it.live("writes tests for users of the package outside of a checkout", () =>
-    Effect.gen(function*() {
-      const made = yield* folder(os.tmpdir())
-      const file = yield* simulatedRecording(made)
-      yield* replay(file, "--to", "5", "--test", path.join(made, "tapa.test.ts"))
-      const text = fs.readFileSync(path.join(made, "tapa.test.ts"), "utf8")
-      assert.include(text, "import { Ambassador } from \"sluice/core/tapa\"")
-      assert.include(text, "import { Woken } from \"sluice/core/Machine\"")
-    }), 60_000)
-
   it.live("says where today's code decides otherwise, with code 1", () =>
     Effect.gen(function*() {
       const made = yield* folder(os.tmpdir())
