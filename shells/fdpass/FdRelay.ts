@@ -18,6 +18,7 @@ import * as net from "node:net"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import * as GrpcSocket from "../grpc/Socket.ts"
+import * as SocketFolder from "../grpc/SocketFolder.ts"
 import * as Message from "./Message.ts"
 
 /** A file could not be opened, or a socket could not be had. */
@@ -101,10 +102,7 @@ const openAll = (paths: ReadonlyArray<string>): Effect.Effect<Files, FdPassError
     return { descriptors, urls: descriptors.map((descriptor) => inodeUrl(fs.fstatSync(descriptor))) }
   })
 
-const privateFolder: Effect.Effect<string, FdPassError, Scope.Scope> = Effect.acquireRelease(
-  Effect.suspend(() => attempt(tmpdir(), () => fs.mkdtempSync(join(tmpdir(), "sluice-fd-")))),
-  (folder) => Effect.sync(() => fs.rmSync(folder, { recursive: true, force: true }))
-)
+const privateFolder = Effect.suspend(() => refined(tmpdir(), SocketFolder.make("fd")))
 
 const relay = (
   listen: string,
@@ -193,10 +191,10 @@ const forward = (from: net.Socket, to: net.Socket, descriptors: ReadonlyArray<nu
 
 const inodeUrl = ({ dev, ino }: fs.Stats): string => `inode://${dev}/${ino}`
 
-const refined = <E extends { readonly details: string }>(
+const refined = <A, E extends { readonly details: string }, R>(
   path: string,
-  effect: Effect.Effect<void, E>
-): Effect.Effect<void, FdPassError> =>
+  effect: Effect.Effect<A, E, R>
+): Effect.Effect<A, FdPassError, R> =>
   Effect.mapError(effect, ({ details }) => new FdPassError({ path, detail: details }))
 
 const attempt = <A>(path: string, action: () => A): Effect.Effect<A, FdPassError> =>

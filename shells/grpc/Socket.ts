@@ -21,7 +21,9 @@ export const prepare = (path: string): Effect.Effect<void, GrpcError.GrpcError> 
     )
     if (found === undefined) return
     if (!found.isSocket()) return yield* GrpcError.error("Unavailable", `${path} exists and is not a socket`)
-    if (yield* answers(path)) return yield* GrpcError.error("Unavailable", `${path} is served by another process`)
+    if (!(yield* isAbandoned(path))) {
+      return yield* GrpcError.error("Unavailable", `${path} is served by another process`)
+    }
     yield* io(path, () => unlinkSync(path))
   })
 
@@ -29,20 +31,23 @@ export const prepare = (path: string): Effect.Effect<void, GrpcError.GrpcError> 
 export const openToAll = (path: string): Effect.Effect<void, GrpcError.GrpcError> =>
   io(path, () => chmodSync(path, 0o777))
 
+/** Whether the process that bound the socket is gone. */
+export const isAbandoned = (path: string): Effect.Effect<boolean> =>
+  Effect.callback((resume) => {
+    const socket = createConnection({ path })
+    const end = (abandoned: boolean): void => {
+      socket.destroy()
+      resume(Effect.succeed(abandoned))
+    }
+    socket.once("connect", () => end(false))
+    // Anything else says that somebody is there, perhaps too busy, or not for us.
+    socket.once("error", (error) => end("code" in error && error.code === "ECONNREFUSED"))
+    return Effect.sync(() => socket.destroy())
+  })
+
 const io = (path: string, action: () => unknown): Effect.Effect<void, GrpcError.GrpcError> =>
   Effect.try({
     try: action,
     catch: (cause) =>
       GrpcError.error("Unavailable", `cannot prepare the socket ${path}: ${GrpcError.fromUnknown(cause).details}`)
   }).pipe(Effect.asVoid)
-
-const answers = (path: string): Effect.Effect<boolean> =>
-  Effect.callback((resume) => {
-    const socket = createConnection({ path })
-    const end = (answered: boolean) => () => {
-      socket.destroy()
-      resume(Effect.succeed(answered))
-    }
-    socket.once("connect", end(true)).once("error", end(false))
-    return Effect.sync(() => socket.destroy())
-  })

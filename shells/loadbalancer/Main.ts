@@ -1,6 +1,5 @@
 /** `sluice stateless-lb`: spreads the traffic of a conduit over its targets. */
 import { Effect, Layer, type Scope, Stream } from "effect"
-import { mkdtempSync, rmSync } from "node:fs"
 import * as os from "node:os"
 import { join } from "node:path"
 import { LoadBalancer } from "../../core/loadbalancer/index.ts"
@@ -8,6 +7,7 @@ import { Ip } from "../../core/net/index.ts"
 import type { GrpcError } from "../grpc/Error.ts"
 import * as Health from "../grpc/Health.ts"
 import * as Server from "../grpc/Server.ts"
+import * as SocketFolder from "../grpc/SocketFolder.ts"
 import * as Metrics from "../metrics/Metrics.ts"
 import { Netlink } from "../netlink/Netlink.ts"
 import * as Sysctl from "../netlink/Sysctl.ts"
@@ -50,7 +50,7 @@ export const start = (
     })
     yield* health.track("NSPCli", nsp.ready)
 
-    const socket = yield* endpointSocket
+    const socket = join(yield* SocketFolder.make("lb"), "listen.on")
     const running = yield* Runner.start(LoadBalancer.machine, {
       input: Config.ofMachine(settings, hostname),
       perform: yield* Interpreter.make({
@@ -125,15 +125,6 @@ const endpointOptions = (
   maxTokenLifetimeMs: settings.maxTokenLifetimeMs,
   ...(namespace === undefined ? {} : { namespace })
 })
-
-// The path of a socket has at most 107 bytes, so the pod's name is not part of it.
-const endpointSocket = Effect.map(
-  Effect.acquireRelease(
-    Effect.sync(() => mkdtempSync(join(os.tmpdir(), "sluice-lb-"))),
-    (folder) => Effect.sync(() => rmSync(folder, { recursive: true, force: true }))
-  ),
-  (folder) => join(folder, "listen.on")
-)
 
 export const command = Process.program({
   name: "stateless-lb",

@@ -1,12 +1,11 @@
 /** `sluice proxy`: the bridge of one conduit on one node. */
 import { Clock, Effect, Layer, Stream } from "effect"
-import { mkdtempSync, rmSync } from "node:fs"
-import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { Proxy, type Targets } from "../../core/proxy/index.ts"
 import { ConfigurationManagerDefinition } from "../../proto/gen/api/nsp/v1/configurationmanager.ts"
 import type * as Client from "../grpc/Client.ts"
 import * as Health from "../grpc/Health.ts"
+import * as SocketFolder from "../grpc/SocketFolder.ts"
 import { Netlink } from "../netlink/Netlink.ts"
 import * as Wire from "../nsp/Wire.ts"
 import * as Process from "../runtime/Process.ts"
@@ -43,7 +42,7 @@ export const run = (settings: Config.Settings) =>
     const nsm = yield* NsmClient
     const netlink = yield* Netlink
     const replies = Replies.make<Targets.Answer>()
-    const socket = yield* endpointSocket
+    const socket = join(yield* SocketFolder.make("proxy"), "listen.on")
     const perform = yield* Interpreter.make({
       ipam: Ipam.make(ipam, {
         subnet: { ...settings, node: settings.host },
@@ -110,15 +109,6 @@ const endpointOptions = (settings: Config.Settings, socket: string): Endpoint.Op
     maxTokenLifetimeMs: settings.maxTokenLifetimeMs
   }
 }
-
-// The path of a socket has at most 107 bytes, so the pod's name is not part of it.
-const endpointSocket = Effect.map(
-  Effect.acquireRelease(
-    Effect.sync(() => mkdtempSync(join(tmpdir(), "sluice-proxy-"))),
-    (folder) => Effect.sync(() => rmSync(folder, { recursive: true, force: true }))
-  ),
-  (folder) => join(folder, "listen.on")
-)
 
 const watchVips = (nsp: Client.Client, trench: string, send: Send) =>
   Stream.runForEach(
