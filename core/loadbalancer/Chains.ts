@@ -54,6 +54,7 @@ const lasting = Memo.last(({ flows }: Lasting) => flows, (given): Tables => {
       streams
     }
   }))
+  const general = families.map(ofFamily)
   const counters = flows.flatMap(({ name, stream }) => {
     const own = streams.get(stream.stream)
     return own === undefined ? [] : [Flows.counterOf(own, name)]
@@ -62,8 +63,8 @@ const lasting = Memo.last(({ flows }: Lasting) => flows, (given): Tables => {
     inet: [
       ...counters,
       ...given.streams.flatMap(ofErrors),
-      ...families.flatMap(ofFamily),
-      ...entrance,
+      ...general.flatMap(({ objects }) => objects),
+      ...entrance(general.flatMap(({ entrance }) => entrance)),
       ...guarded === undefined ? [] : [guard(guarded)],
       ...PortNat.objects(portNats)
     ],
@@ -108,8 +109,10 @@ interface Family {
   readonly flows: Flows.Flows
 }
 
-const ofFamily = ({ flows, vips, w }: Family): ReadonlyArray<Object> => {
-  const { address, icmp, inner, n } = w
+const ofFamily = (
+  { flows, vips, w }: Family
+): { readonly objects: ReadonlyArray<Object>; readonly entrance: ReadonlyArray<string> } => {
+  const { address, icmp, inner, ip, n } = w
   const areHosts = vips.every((vip) => Cidr.length(vip) === Ip.bits(w.family))
   const transport = Flows.transport(w, flows, { protocol: "meta l4proto", go: Flows.toTarget })
   const pings = Flows.pings(w, flows)
@@ -136,7 +139,11 @@ const ofFamily = ({ flows, vips, w }: Family): ReadonlyArray<Object> => {
       )
     }).filter(({ isFilled }) => isFilled)
   })).filter(({ maps }) => maps.length > 0)
-  return [
+  // Most packets for a VIP are found by one lookup, without another one before for whether they are for a VIP.
+  const [early, late] = transport.isEarly
+    ? [transport.rules.slice(0, 1), transport.rules.slice(1)]
+    : [[], transport.rules]
+  const objects = [
     set(
       `vips${n}`,
       `type ${address}; ${areHosts ? roomFor(vips.length) : "flags interval"}`,
@@ -168,9 +175,10 @@ const ofFamily = ({ flows, vips, w }: Family): ReadonlyArray<Object> => {
     ]),
     chain(`flows${n}`, [
       `meta l4proto ${icmp} goto icmp${n}`,
-      ...orDrop(transport.rules)
+      ...orDrop(late)
     ])
   ]
+  return { objects, entrance: [...early, `${ip} daddr @vips${n} goto flows${n}`] }
 }
 
 const orDrop = (rules: ReadonlyArray<string>): ReadonlyArray<string> => [...rules, Flows.otherwise]
@@ -187,11 +195,8 @@ const guard = ({ inside, linkPrefix }: Guard): Object =>
     `iifname "${linkPrefix}*" oifname { ${inside.map((link) => `"${link}"`).join(", ")} } counter drop`
   ])
 
-const entrance: ReadonlyArray<Object> = [
-  baseChain("balance", "filter hook prerouting priority filter", [
-    "ip daddr @vips4 goto flows4",
-    "ip6 daddr @vips6 goto flows6"
-  ]),
+const entrance = (rules: ReadonlyArray<string>): ReadonlyArray<Object> => [
+  baseChain("balance", "filter hook prerouting priority filter", rules),
   // Ports are only in the first fragment. A rule with `tproxy` makes the kernel put fragments together before the rules,
   // without connection tracking. No packet comes here.
   chain("reassemble", ["meta l4proto tcp tproxy ip to :1", "meta l4proto tcp tproxy ip6 to :1"]),

@@ -48,12 +48,16 @@ export type Go = (stream: Stream, beginning: string) => ReadonlyArray<string>
 
 export const toTarget: Go = (stream, beginning) => [`${beginning} ${going(stream)}`, otherwise]
 
-/** For plain packets; `protocol` is the word for what is looked up, `go` are the rules for those of a stream. */
+/**
+ * For plain packets; `protocol` is the word for what is looked up, `go` are the rules for those of a stream.
+ *
+ * `isEarly` tells that the first rule can be asked about any packet: it finds only TCP, UDP and SCTP for a VIP.
+ */
 export const transport = (
   w: Words,
   { streams, transport }: Flows,
   { go, protocol }: { readonly protocol: string; readonly go: Go }
-): Lookups => {
+): Lookups & { readonly isEarly: boolean } => {
   const { address, ip, n } = w
   const checks = new Map<string, Object>()
   const chains = new Map<string, Object>()
@@ -95,11 +99,13 @@ export const transport = (
             + (isExact ? roomFor(boxes.length) : "flags interval"),
           boxes.map((box) => `${fields.map((field) => valueText(box, field)).join(" . ")} : ${verdict(box)}`)
         ),
-        rule: `${fields.map((field) => words[field]).join(" . ")} vmap @${name}`
+        rule: `${fields.map((field) => words[field]).join(" . ")} vmap @${name}`,
+        isEarly: isExact && fields.includes("protocol")
       }
     })
   )
   return {
+    isEarly: all[0]?.isEarly === true,
     chains: [...chains.values(), ...checks.values()],
     maps: all.map(({ map }) => map),
     rules: all.map(({ rule }) => rule)

@@ -44,6 +44,18 @@ const example: Rules = {
   portNats: [{ port: 80, targetPort: 8_080, protocol: "udp", vips: vips.slice(0, 1) }]
 }
 
+/** The rules that every packet meets when there is one flow. */
+const entrance = (flow: Partial<Rules["flows"][number]>): ReadonlyArray<string> => {
+  const flows = example.flows.slice(0, 1).map((each) => ({
+    ...each,
+    destinationPorts: [{ from: 80, to: 80 }],
+    ...flow
+  }))
+  const [, rules = ""] = /chain balance \{\n.*\n([^}]*)\n/.exec(Ruleset.script(undefined, { ...example, flows })) ??
+    []
+  return rules.trim().split(/\n */)
+}
+
 describe("Ruleset", () => {
   it("is the text in golden/example.nft", async () => {
     await expect(Ruleset.script(undefined, example)).toMatchFileSnapshot("golden/example.nft")
@@ -62,6 +74,18 @@ describe("Ruleset", () => {
     }
     assert.strictEqual(Ruleset.script(undefined, permuted), Ruleset.script(undefined, example))
     assert.strictEqual(Ruleset.script(example, permuted).trim(), "")
+  })
+
+  it("looks for the flow of every packet at once only where pings and errors cannot be taken for one", () => {
+    const forVips = ["ip daddr @vips4 goto flows4", "ip6 daddr @vips6 goto flows6"]
+    assert.deepStrictEqual(entrance({}), [
+      "th dport . meta l4proto . ip daddr vmap @flows4-0",
+      "ip daddr @vips4 goto flows4",
+      "th dport . meta l4proto . ip6 daddr vmap @flows6-0",
+      "ip6 daddr @vips6 goto flows6"
+    ])
+    assert.deepStrictEqual(entrance({ protocols: [] }), forVips)
+    assert.deepStrictEqual(entrance({ destinationPorts: [{ from: 0, to: 5_000 }] }), forVips)
   })
 
   it("changes only slots when a target comes or goes", () => {
