@@ -56,10 +56,9 @@ export const isReady = (target: Target, observed: Kernel.Snapshot): boolean =>
 
 const operations = (desired: Desired, before: Kernel.Snapshot): ReadonlyArray<Kernel.Operation> => {
   const down = linksToSetDown(desired, before)
-  const observed: Kernel.Snapshot = {
-    ...before,
-    links: before.links.map((link) => down.includes(link.name) ? { ...link, up: false } : link)
-  }
+  const observed: Kernel.Snapshot = down.length === 0
+    ? before
+    : { ...before, links: before.links.map((link) => down.includes(link.name) ? { ...link, up: false } : link) }
   const targets = desired.targets.toSorted((a, b) => a.mark - b.mark)
   const wanted = targets.flatMap(({ ips, mark }) =>
     ips.toSorted(Ip.compare).flatMap((ip) => {
