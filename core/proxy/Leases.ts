@@ -16,6 +16,7 @@
  */
 import { Schema } from "effect"
 import * as Machine from "../Machine.ts"
+import * as Memo from "../Memo.ts"
 import { Cidr } from "../net/index.ts"
 import * as Same from "../Same.ts"
 import { Allocation, Child } from "./Model.ts"
@@ -107,8 +108,10 @@ export const step = (state: State, event: Event | Machine.Woken, now: Machine.Mi
   }
 }
 
-export const wake = (state: State): Machine.Millis | undefined =>
+// Asked after every step of the proxy, of which few touch a lease.
+export const wake: (state: State) => Machine.Millis | undefined = Memo.each((state) =>
   Machine.earliest(...state.leases.map(({ phase }) => deadline(state, phase)))
+)
 
 /** Whether addresses are being released or about to be. */
 export const hasReleases = (state: State): boolean =>

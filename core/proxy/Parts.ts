@@ -103,7 +103,8 @@ export const deliver = (state: State, now: Machine.Millis, ...messages: Readonly
   let next = state
   const commands: Array<Command> = []
   const queue = [...messages]
-  for (let message = queue.shift(); message !== undefined; message = queue.shift()) {
+  // It grows while it is read.
+  for (const message of queue) {
     const [after, started, said] = hear(next, message, now)
     next = after
     commands.push(...started)
@@ -178,9 +179,10 @@ type Sorted = Command | ReadonlyArray<Message>
 const sort = <C>(state: State, commands: ReadonlyArray<C>, from: (command: C) => Sorted): Heard => {
   const outside: Array<Command> = []
   const said: Array<Message> = []
-  for (const command of commands.map(from)) {
-    if ("_tag" in command) outside.push(command)
-    else said.push(...command)
+  for (const command of commands) {
+    const sorted = from(command)
+    if ("_tag" in sorted) outside.push(sorted)
+    else said.push(...sorted)
   }
   return [state, outside, said]
 }
