@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Fiber, Stream, SubscriptionRef } from "effect"
+import { Effect, Fiber, Schedule, Stream, SubscriptionRef } from "effect"
 import { writeFileSync } from "node:fs"
 import * as World from "./World.ts"
 
@@ -71,6 +71,45 @@ describe("The load balancer under change", () => {
         assert.strictEqual(lost, yield* overflowed)
       }),
     90_000
+  )
+
+  it.live.each(ways)(
+    "loses no packet when a target returns with another MAC address after its routes were taken away, $way",
+    ({ env }) =>
+      Effect.gen(function*() {
+        const { balancer, load, nsp, overflowed, running, targetPath } = yield* serving(4, env)
+        const file = `${nsp.folder}/over`
+        const loading = yield* Effect.forkChild(load(World.vips.v4, 60, file))
+        const answered = (least: number) =>
+          Effect.repeat(
+            Effect.map(
+              World.sh(targetPath(4), "awk '$1 == \"Udp:\" { n = $2 } END { print n }' /proc/net/snmp"),
+              Number
+            ),
+            { until: (count) => count >= least, schedule: Schedule.spaced(10) }
+          )
+        for (let n = 1; n <= 10; n++) {
+          const before = yield* answered(0)
+          yield* answered(before + 20)
+          yield* SubscriptionRef.set(nsp.targets, numbers(3).map(World.target))
+          yield* balancing(running, 1, 2, 3)
+          yield* Stream.runDrain(
+            Stream.takeUntil(running.changes, ({ kernel, planned }) => kernel._tag === "Idle" && planned.length === 3)
+          )
+          assert.strictEqual(yield* World.sh(balancer, "ip rule list fwmark 5004"), "")
+          yield* World.sh(targetPath(4), `ip link set nsm-0 address 02:00:00:00:00:${n + 10}`)
+          yield* SubscriptionRef.set(nsp.targets, numbers(4).map(World.target))
+          yield* balancing(running, 1, 2, 3, 4)
+        }
+        writeFileSync(file, "")
+        const flows = yield* Fiber.join(loading)
+        const lost = flows.reduce(
+          (sum, { answers, sent }) => Object.values(answers).reduce((left, n) => left - n, sum + sent),
+          0
+        )
+        assert.strictEqual(lost, yield* overflowed)
+      }),
+    60_000
   )
 
   it.live.each(ways)(
