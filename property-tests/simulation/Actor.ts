@@ -49,6 +49,7 @@ export const start = <Input, State, Event extends Machine.Tagged, Command extend
   const listeners = new Set<Listener<State, Event>>()
   let isBusy = true
   let armedAt: number | undefined
+  let armed: State | undefined
   let second = -1
   let wakes = 0
 
@@ -70,6 +71,9 @@ export const start = <Input, State, Event extends Machine.Tagged, Command extend
   }
 
   const arm = (): void => {
+    // What stays as it is has the deadline that it had.
+    if (state === armed && armedAt !== undefined) return
+    armed = state
     const deadline = machine.wake(state)
     if (deadline === undefined || (armedAt !== undefined && armedAt <= deadline)) return
     armedAt = deadline

@@ -24,14 +24,10 @@ export const program = (ground: Ground): Program => {
   const { kernels, machines, network, observe, world } = ground
   const disk = new Map<string, CircuitState.Record>()
 
-  /** What stands in the namespaces of the cross connects. */
-  const observed = (...crosses: ReadonlyArray<Cross.Cross | undefined>): Forward.Observed =>
-    Object.fromEntries(
-      crosses.flatMap((cross) => cross === undefined ? [] : Cross.namespaces(cross))
-        .filter(kernels.exists)
-        .map((netns) => [netns, kernels.get(netns)])
-    )
-  const carryOut = (operations: ReadonlyArray<typeof Forward.Operation.Type>): void => {
+  /** What stands in the namespaces of the cross connect. */
+  const observed = (cross: Cross.Cross): Forward.Observed =>
+    Object.fromEntries(Cross.namespaces(cross).filter(kernels.exists).map((netns) => [netns, kernels.get(netns)]))
+  const carryOut = (operations: ReadonlyArray<Forward.Operation>): void => {
     for (const operation of operations) {
       if (operation._tag === "Change") kernels.apply(operation.netns, operation.operation)
       else kernels.createPair(operation.alias, operation.client, operation.endpoint)
@@ -42,14 +38,11 @@ export const program = (ground: Ground): Program => {
     previous: Cross.Cross | undefined,
     adopts: boolean
   ): Model.Failure | undefined => {
-    const seen = observed(cross, previous)
-    if (Cross.namespaces(cross).some((netns) => seen[netns] === undefined)) {
-      return { reason: "NotFound", message: "the namespace is gone" }
-    }
-    if (adopts && !Forward.stands(cross, seen)) return { reason: "NotFound", message: "the links are gone" }
-    const conflict = Forward.conflict(cross, seen)
-    if (conflict !== undefined) return { reason: "Conflict", message: conflict }
-    carryOut(planned({ cross, previous, netns: Object.keys(seen), snapshots: Object.values(seen) }))
+    const places = placesOf({ cross, previous })
+    const snapshots = places.map((netns) => kernels.exists(netns) ? kernels.get(netns) : undefined)
+    const outcome = planned({ cross, previous, adopts, places, snapshots })
+    if ("reason" in outcome) return outcome
+    carryOut(outcome)
     return undefined
   }
 
@@ -175,19 +168,39 @@ export const program = (ground: Ground): Program => {
   }
 }
 
+interface Wish {
+  readonly cross: Cross.Cross
+  readonly previous: Cross.Cross | undefined
+}
+
+/** The namespaces in which something of either may stand. */
+const placesOf: (wish: Wish) => ReadonlyArray<string> = Memo.last(({ cross }) => cross, ({ cross, previous }) => [
+  ...new Set([cross, previous].flatMap((one) => one === undefined ? [] : Cross.namespaces(one)))
+])
+
+interface Work extends Wish {
+  readonly adopts: boolean
+  readonly places: ReadonlyArray<string>
+  /** Of the places, as far as they exist. */
+  readonly snapshots: ReadonlyArray<Kernel.Snapshot | undefined>
+}
+
 /** The same cross connect in kernels that did not change takes the same operations: after the first time none. */
-const planned = Memo.last(
-  ({ cross }: {
-    readonly cross: Cross.Cross
-    readonly previous: Cross.Cross | undefined
-    readonly netns: ReadonlyArray<string>
-    readonly snapshots: ReadonlyArray<Kernel.Snapshot>
-  }) => cross,
-  ({ cross, netns, previous, snapshots }) =>
-    Forward.plan.plan(
-      { cross, ...(previous === undefined ? {} : { previous }) },
-      Object.fromEntries(snapshots.map((snapshot, i) => [netns[i] ?? "", snapshot]))
+const planned: (work: Work) => ReadonlyArray<Forward.Operation> | Model.Failure = Memo.last(
+  ({ cross }) => cross,
+  ({ adopts, cross, places, previous, snapshots }) => {
+    const seen: Forward.Observed = Object.fromEntries(
+      snapshots.flatMap((snapshot, i) => snapshot === undefined ? [] : [[places[i] ?? "", snapshot]])
     )
+    if (Cross.namespaces(cross).some((netns) => seen[netns] === undefined)) {
+      return { reason: "NotFound", message: "the namespace is gone" }
+    }
+    if (adopts && !Forward.stands(cross, seen)) return { reason: "NotFound", message: "the links are gone" }
+    const conflict = Forward.conflict(cross, seen)
+    return conflict === undefined
+      ? Forward.plan.plan({ cross, ...(previous === undefined ? {} : { previous }) }, seen)
+      : { reason: "Conflict", message: conflict }
+  }
 )
 
 /** Watches of endpoints: what fits at first, then what changes, which is found once for all of them. */
