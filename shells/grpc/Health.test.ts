@@ -1,5 +1,5 @@
 import { assert, it } from "@effect/vitest"
-import { Effect, Layer, Queue, Stream } from "effect"
+import { Effect, Layer, Option, Queue, Stream } from "effect"
 import { mkdtempSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
@@ -64,6 +64,44 @@ it.live("a watch of an unknown service tells when it becomes known and each chan
     yield* health.set("NSP", true)
     assert.strictEqual(yield* Queue.take(seen), Status.SERVING)
   }))))
+
+it.live("what a reader of the changes does not read is replaced by the newest state, not kept", () =>
+  served(Effect.scoped(Effect.gen(function*() {
+    const health = yield* Health.Health
+    const pull = yield* Stream.toPull(health.changes)
+    yield* pull
+    for (let n = 0; n <= 10_000; n++) yield* health.set("NSP", n % 2 === 0)
+    const unread = yield* pull
+    assert.deepStrictEqual(unread.map(({ serving }) => serving), [{ "": true, NSP: true }])
+  }))))
+
+it.live(
+  "a watcher that stops reading costs the server a bounded number of answers, and sees the last one later",
+  () =>
+    served(Effect.scoped(Effect.gen(function*() {
+      const health = yield* Health.Health
+      const client = yield* Client.make({ target: address })
+      const pull = yield* Stream.toPull(client.stream(HealthDefinition, "watch", { service: "NSP" }))
+      yield* pull
+      for (let n = 0; n <= 50_000; n++) {
+        yield* health.set("NSP", n % 2 === 0)
+        // Lets the server write what it can.
+        if (n % 10 === 0) yield* Effect.promise(() => new Promise(setImmediate))
+      }
+      let read = 0
+      let last: Status | undefined
+      while (true) {
+        const more = yield* Effect.timeoutOption(pull, "1 second")
+        if (Option.isNone(more)) break
+        read += more.value.length
+        last = more.value.at(-1)?.status
+      }
+      // As many as the windows of HTTP/2 and the buffers of both ends hold, however often the status changed.
+      assert.isBelow(read, 30_000)
+      assert.strictEqual(last, Status.SERVING)
+    }))),
+  60_000
+)
 
 it.live("a tracked channel and a probe of the process itself set their sub-services", () =>
   served(Effect.scoped(Effect.gen(function*() {

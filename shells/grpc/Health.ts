@@ -6,10 +6,11 @@
  * 3. A new sub-service is NOT_SERVING; it may belong to several probes, or to none.
  * 4. Setting a probe that has sub-services changes nothing.
  * 5. Check of an unknown service is NOT_FOUND; Watch of it is SERVICE_UNKNOWN until it becomes known.
+ * 6. A watcher that reads slowly or not at all holds up nobody; when it reads, it sees the newest status.
  *
  * Source: Meridio pkg/health. Ours: a probe that is not SERVING is logged once per change, not once per question.
  */
-import { Context, Effect, Layer, Stream, SubscriptionRef } from "effect"
+import { Context, Effect, Layer, PubSub, Stream } from "effect"
 import type { Scope } from "effect"
 import { HealthCheckResponse_ServingStatus as Status, HealthDefinition } from "../../proto/gen/grpc/health/v1/health.ts"
 import * as Client from "./Client.ts"
@@ -72,17 +73,22 @@ export class Health extends Context.Service<Health, {
   /** Keeps a sub-service equal to the newest value of a stream, for example `client.ready`, until the scope closes. */
   readonly track: (service: string, serving: Stream.Stream<boolean>) => Effect.Effect<void, never, Scope.Scope>
   readonly state: Effect.Effect<State>
+  /** The state as it is, then the newest one after each change; a slow reader skips states but never the last. */
   readonly changes: Stream.Stream<State>
 }>()("sluice/grpc/Health") {}
 
 const make = Effect.gen(function*() {
-  const ref = yield* SubscriptionRef.make(initial)
+  let state = initial
+  // What a slow reader has not read is replaced by what is newer, so that a dead one costs nothing.
+  const states = yield* PubSub.sliding<State>({ capacity: 1, replay: 1 })
+  yield* PubSub.publish(states, state)
   const update = (service: string, change: (state: State) => State): Effect.Effect<void> =>
     Effect.gen(function*() {
-      const before = yield* SubscriptionRef.get(ref)
+      const before = state
       const after = change(before)
       if (after === before) return
-      yield* SubscriptionRef.set(ref, after)
+      state = after
+      yield* PubSub.publish(states, after)
       yield* Effect.forEach(Object.keys(after.probes), (probe) => report(probe, before, after), { discard: true })
     }).pipe(Effect.annotateLogs({ service }))
   const set = (service: string, serving: boolean) => update(service, (state) => withServing(state, service, serving))
@@ -95,8 +101,8 @@ const make = Effect.gen(function*() {
         Effect.forkScoped,
         Effect.asVoid
       ),
-    state: SubscriptionRef.get(ref),
-    changes: SubscriptionRef.changes(ref)
+    state: Effect.sync(() => state),
+    changes: Stream.fromPubSub(states)
   })
 })
 
