@@ -54,7 +54,7 @@ const lasting = Memo.last(({ flows }: Lasting) => flows, (given): Tables => {
       streams
     }
   }))
-  const general = families.map(ofFamily)
+  const general = families.map((family) => ofFamily(family, fastPath !== undefined))
   const counters = flows.flatMap(({ name, stream }) => {
     const own = streams.get(stream.stream)
     return own === undefined ? [] : [Flows.counterOf(own, name)]
@@ -110,7 +110,8 @@ interface Family {
 }
 
 const ofFamily = (
-  { flows, vips, w }: Family
+  { flows, vips, w }: Family,
+  isBeyondFast: boolean
 ): { readonly objects: ReadonlyArray<Object>; readonly entrance: ReadonlyArray<string> } => {
   const { address, icmp, inner, ip, n } = w
   const areHosts = vips.every((vip) => Cidr.length(vip) === Ip.bits(w.family))
@@ -139,8 +140,9 @@ const ofFamily = (
       )
     }).filter(({ isFilled }) => isFilled)
   })).filter(({ maps }) => maps.length > 0)
-  // Most packets for a VIP are found by one lookup, without another one before for whether they are for a VIP.
-  const [early, late] = transport.isEarly
+  // Without a fast path most packets here are for a VIP: one lookup finds their flow without another one for whether they
+  // are. Behind a fast path most are answers, which the smaller lookup for VIPs lets go.
+  const [early, late] = transport.isEarly && !isBeyondFast
     ? [transport.rules.slice(0, 1), transport.rules.slice(1)]
     : [[], transport.rules]
   const objects = [

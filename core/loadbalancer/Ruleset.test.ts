@@ -45,14 +45,14 @@ const example: Rules = {
 }
 
 /** The rules that every packet meets when there is one flow. */
-const entrance = (flow: Partial<Rules["flows"][number]>): ReadonlyArray<string> => {
+const entrance = (flow: Partial<Rules["flows"][number]>, fastPath?: Rules["fastPath"]): ReadonlyArray<string> => {
   const flows = example.flows.slice(0, 1).map((each) => ({
     ...each,
     destinationPorts: [{ from: 80, to: 80 }],
     ...flow
   }))
-  const [, rules = ""] = /chain balance \{\n.*\n([^}]*)\n/.exec(Ruleset.script(undefined, { ...example, flows })) ??
-    []
+  const text = Ruleset.script(undefined, { ...example, flows, ...(fastPath === undefined ? {} : { fastPath }) })
+  const [, rules = ""] = /chain balance \{\n.*\n([^}]*)\n/.exec(text) ?? []
   return rules.trim().split(/\n */)
 }
 
@@ -84,6 +84,7 @@ describe("Ruleset", () => {
       "th dport . meta l4proto . ip6 daddr vmap @flows6-0",
       "ip6 daddr @vips6 goto flows6"
     ])
+    assert.deepStrictEqual(entrance({}, { externals: ["ext"], hops: [] }), forVips)
     assert.deepStrictEqual(entrance({ protocols: [] }), forVips)
     assert.deepStrictEqual(entrance({ destinationPorts: [{ from: 0, to: 5_000 }] }), forVips)
   })
