@@ -63,8 +63,8 @@ export const State = Schema.Struct({
   phase: Phase,
   /** Whether a connection may exist: a request was sent, whatever became of it. */
   requested: Schema.Boolean,
-  /** The policies on the connection, in the form of `Connection.policies`. */
-  applied: Schema.Array(Nsm.Policy),
+  /** The policies on the connection, in the form of `Connection.policies`; null after an update that may have had its effect. */
+  applied: Schema.NullOr(Schema.Array(Nsm.Policy)),
   update: Update,
   /** The VIPs of all flows of the conduit. */
   wanted: Feed.make(Cidr.Cidr),
@@ -265,8 +265,11 @@ const observe = (state: State, connection: Nsm.Connection, now: Machine.Millis):
   const until = phase._tag === "Degraded" ? phase.until : now + degradedMs
   const next: typeof phase = { _tag: "Degraded", connection, until }
   if (Same.equals(next, phase)) return Machine.stay(state)
-  return [{ ...state, phase: next, update: { _tag: "Idle" } }, []]
+  return [{ ...(state.update._tag === "Sending" ? doubted(state) : state), phase: next, update: { _tag: "Idle" } }, []]
 }
+
+/** An update was given up, or failed: whether the connection has its VIPs nobody knows. */
+const doubted = (state: State): State => ({ ...state, applied: null })
 
 /** New VIPs do not wait for the repetition of an update that failed. */
 const want = (state: State, wanted: State["wanted"], now: Machine.Millis): Step => {
@@ -281,7 +284,7 @@ const converge = (state: State, now: Machine.Millis): Step => {
   const { applied, at, nextCall: call, phase, settings, update, wanted } = state
   if (phase._tag !== "Up" || update._tag !== "Idle" || wanted.known === null) return [state, []]
   const policies = Connection.policies(wanted.known, phase.connection)
-  if (Same.equals(policies, applied)) return [state, []]
+  if (applied !== null && Same.equals(policies, applied)) return [state, []]
   const connection = Connection.withPolicies(
     phase.connection,
     Connection.localIps(phase.connection, applied),
@@ -301,7 +304,7 @@ const updated = (
 ): Step =>
   event._tag === "RequestSucceeded"
     ? observe({ ...state, applied: policies, update: { _tag: "Idle" } }, event.connection, now)
-    : [{ ...state, update: { _tag: "Waiting", retryAt: now + vipRetryMs } }, []]
+    : [{ ...doubted(state), update: { _tag: "Waiting", retryAt: now + vipRetryMs } }, []]
 
 const close = (state: State, now: Machine.Millis): Step => {
   const { phase } = state
@@ -370,7 +373,7 @@ const phaseWoken = (state: State, now: Machine.Millis): Step => {
 const updateWoken = (state: State, now: Machine.Millis): Step => {
   const { update } = state
   if (update._tag === "Sending" && now >= update.until) {
-    return [{ ...state, update: { _tag: "Waiting", retryAt: now + vipRetryMs } }, []]
+    return [{ ...doubted(state), update: { _tag: "Waiting", retryAt: now + vipRetryMs } }, []]
   }
   return update._tag === "Waiting" && now >= update.retryAt
     ? converge({ ...state, update: { _tag: "Idle" } }, now)

@@ -246,6 +246,25 @@ describe("Conduit", () => {
     assert.deepStrictEqual(failed.requested?.connection.context.ip.srcAddrs, cidrs("172.16.0.2/24", "20.0.0.2/32"))
   })
 
+  it("C12 after an update that failed the former VIPs are sent as well, for it may have had its effect", () => {
+    const gaveUp: ReadonlyArray<(conduit: ReturnType<typeof drive>) => void> = [
+      (conduit) => conduit.refused(),
+      (conduit) => conduit.wake(),
+      (conduit) => conduit.monitor(granted({}, { state: "Down" }))
+    ]
+    for (const giveUp of gaveUp) {
+      const conduit = drive().up()
+      conduit.vips("20.0.0.1/32")
+      giveUp(conduit)
+      conduit.vips()
+      conduit.monitor(granted())
+      assert.deepStrictEqual(conduit.requested?.connection.context.ip.srcAddrs, cidrs("172.16.0.2/24"))
+      conduit.answered()
+      conduit.monitor(granted())
+      assert.deepStrictEqual(conduit.did, [])
+    }
+  })
+
   it("C13 the same addresses after a refresh touch no stream", () => {
     const conduit = drive().open()
     conduit.monitor(granted({ dstAddrs: cidrs("172.16.0.1/24") }))

@@ -109,13 +109,14 @@ export const policiesOf = ({ context }: Nsm.Connection): ReadonlyArray<Nsm.Polic
     .toSorted((a, b) => Cidr.compare(a.from, b.from))
 
 /**
- * The addresses to announce at the NSP: those of the interface that are neither VIPs nor outside of the gateways'
- * subnets. Without gateways every address but the VIPs counts (Meridio announces all of them, later none).
+ * The addresses to announce at the NSP: those of the interface that are neither VIPs, as far as is known which are on it,
+ * nor outside of the gateways' subnets. Without gateways every address but the VIPs counts (Meridio announces all of
+ * them, later none).
  */
 export const localIps = (
   { context }: Nsm.Connection,
-  applied: ReadonlyArray<Nsm.Policy>
-): ReadonlyArray<Cidr.Cidr> => localIn({ ip: context.ip, applied })
+  applied: ReadonlyArray<Nsm.Policy> | null
+): ReadonlyArray<Cidr.Cidr> => localIn({ ip: context.ip, applied: applied ?? [] })
 
 const localIn = Memo.last(({ ip }: {
   readonly ip: Nsm.IpContext

@@ -84,6 +84,16 @@ const regressions: ReadonlyArray<
       { at: 146_973, fault: { _tag: "Close", target: 1, stream: 1 } },
       { at: 148_831, fault: { _tag: "Open", target: 1, stream: 0 } }
     ]
+  },
+  {
+    was: "left VIPs off a connection, as an update that was given up came through later",
+    profile: "storm",
+    seed: 10_000_119,
+    schedule: [
+      { at: 90_998, fault: { _tag: "Part", a: "target-0", b: "nsmgr", forMs: 42_652 } },
+      { at: 101_684, fault: { _tag: "Set", kind: "conduit", n: 0, present: false } },
+      { at: 118_922, fault: { _tag: "Set", kind: "conduit", n: 0, present: true } }
+    ]
   }
 ]
 
