@@ -111,7 +111,7 @@ export type Event = typeof Event.Type
 export const Command = Schema.TaggedUnion({
   ReadKernel: { call: Machine.Call },
   ApplyOperations: { call: Machine.Call, operations: Schema.Array(Kernel.Operation) },
-  /** Makes `Ruleset.script(before, after)` the rules in force; without `before` whatever they are is replaced. */
+  /** Makes `after` the rules in force (`Ruleset.change`); without `before` whatever they are is replaced. */
   ApplyRules: { call: Machine.Call, before: Schema.optionalKey(Ruleset), after: Ruleset },
   /** Serves the endpoint until it is stopped. */
   ServeEndpoint: { call: Machine.Call },
