@@ -34,6 +34,8 @@ export const identifier = (target: Target): number | undefined => {
 
 /** Whether two targets have the same addresses, in whatever order. */
 export const sameIps = (a: ReadonlyArray<string>, b: ReadonlyArray<string>): boolean => {
+  // As a rule they come in the same order.
+  if (a.length === b.length && a.every((ip, i) => ip === b[i])) return true
   const left = new Set(a)
   const right = new Set(b)
   return left.size === right.size && a.every((ip) => right.has(ip))

@@ -300,11 +300,14 @@ const surroundings = (state: State, clientId: string, now: Machine.Millis): Circ
   turns: state.turns,
   taken: (netns) => {
     const tables = new Set<number>()
-    for (const [other, circuit] of state.circuits) {
-      if (other === clientId) continue
-      for (const cross of crossesOf(circuit)) {
-        // Of many connections few are in the namespace.
-        if (cross.client.netns !== netns && cross.left === undefined) continue
+    const own = circuitOf(state, clientId)
+    // Of many connections few are in the namespace.
+    const isThere = ({ client, left }: Cross.Cross): boolean => client.netns === netns || left !== undefined
+    for (const circuit of HashMap.values(state.circuits)) {
+      const { standing, work } = circuit
+      const isBusy = work !== undefined && "cross" in work
+      if (circuit === own || !isBusy && (standing === undefined || !isThere(standing.cross))) continue
+      for (const cross of crossesOf(circuit).filter(isThere)) {
         for (const table of Cross.tablesIn(netns, cross)) tables.add(table)
       }
     }

@@ -205,7 +205,7 @@ const leave = (state: State, now: Machine.Millis): Step => {
 /** Steps the attachment, which draws its calls from the same counter. */
 const stepAttachment = (state: State, event: Attachment.Event | Machine.Woken, now: Machine.Millis): Step => {
   const { nextCall } = state
-  const lent = { ...state.attachment, nextCall }
+  const lent = state.attachment.nextCall === nextCall ? state.attachment : { ...state.attachment, nextCall }
   const [attachment, commands] = Attachment.step(lent, event, now)
   return attachment === lent ? Machine.stay(state) : [{ ...state, attachment, nextCall: attachment.nextCall }, commands]
 }
@@ -221,7 +221,7 @@ const stepStreams = (
       const child = state.streams[i]
       const event = eventOf(at)
       if (child === undefined || event === undefined) return [state, []]
-      const lent = { ...child, nextCall: state.nextCall }
+      const lent = child.nextCall === state.nextCall ? child : { ...child, nextCall: state.nextCall }
       const [next, commands] = Stream.step(lent, event, now)
       if (next === lent) return [state, []]
       return [{ ...state, nextCall: next.nextCall, streams: state.streams.with(i, next) }, commands]
