@@ -11,6 +11,7 @@
  */
 import { BirdConfig, type BirdOutput } from "../../core/frontend/index.ts"
 import { Cidr, Ip, type Kernel } from "../../core/net/index.ts"
+import * as Same from "../../core/Same.ts"
 import type { Ground } from "./Ground.ts"
 import * as Manifests from "./Manifests.ts"
 import type { Life, Program } from "./World.ts"
@@ -103,13 +104,14 @@ export const bird = (
   let sessions: ReadonlyArray<Session> = []
   let announces: ReadonlyArray<Cidr.Cidr> = []
   let isStopped = false
-  let shown: Rows | undefined
+  let shown: Rows = { protocols: [], sessions: [] }
+  let isStale = true
   const isRunning = (): boolean => life.isAlive() && !isStopped
   const isNear = (gateway: Gateway): boolean => network.isReachable(pod.frontend, gateway.name)
 
   /** The default routes that the gateways offer, as the kernel protocols export them. */
   const exportRoutes = (): void => {
-    shown = undefined
+    isStale = true
     for (const family of Ip.families) {
       const hops = sessions
         .filter(({ address, peer }) => peer !== undefined && Ip.family(address) === family)
@@ -225,8 +227,10 @@ export const bird = (
       exportRoutes()
       for (const session of fresh) life.later(connectMs.delay, () => connect(session))
     },
-    rows: () =>
-      shown ??= {
+    rows: () => {
+      if (!isStale) return shown
+      isStale = false
+      const next: Rows = {
         protocols: sessions.map(({ kind, peer, protocol }) => ({
           name: protocol,
           kind,
@@ -238,7 +242,9 @@ export const bird = (
             ? []
             : [{ address, link: pod.link, state: peer === undefined ? "Down" : "Up" }]
         )
-      },
+      }
+      return shown = Same.equals(shown, next) ? shown : next
+    },
     stop: () => {
       isStopped = true
       sessions.forEach(leave)
