@@ -300,13 +300,18 @@ const resolve = (
   }
   if (snapshot.addresses.some((address) => Cidr.ip(address.cidr) === via)) return Result.fail(`${via} is our own`)
   if (route.onlink) return link === undefined ? Result.fail("on-link needs a link") : Result.succeed({ via, link })
-  const connectedIn = (table: number) =>
-    snapshot.routes
-      .filter((other) =>
-        other.table === table && Cidr.contains(other.destination, Cidr.host(via)) &&
-        other.hops.some((hop) => hop.via === undefined && (link === undefined || hop.link === link))
-      )
-      .toSorted((a, b) => Cidr.length(b.destination) - Cidr.length(a.destination))[0]
+  const host = Cidr.host(via)
+  // Of thousands of routes few are in the table.
+  const connectedIn = (table: number): Kernel.Route | undefined => {
+    let longest: Kernel.Route | undefined
+    for (const other of snapshot.routes) {
+      if (other.table !== table || !Cidr.contains(other.destination, host)) continue
+      const isThere = other.hops.some((hop) => hop.via === undefined && (link === undefined || hop.link === link))
+      const isLonger = longest === undefined || Cidr.length(other.destination) > Cidr.length(longest.destination)
+      if (isThere && isLonger) longest = other
+    }
+    return longest
+  }
   const connected = connectedIn(route.table) ?? connectedIn(mainTable)
   const through = link ?? connected?.hops[0]?.link
   return connected === undefined || through === undefined
@@ -350,7 +355,8 @@ const isSameNetwork = (a: Cidr.Cidr, b: Cidr.Cidr): boolean => Cidr.network(a) =
 const isSameConnection = (a: Kernel.Route, b: Kernel.Route): boolean =>
   isSameRoute(a, b) && a.protocol === kernelProtocol && a.hops[0]?.link === b.hops[0]?.link
 
-const isSameRule: (a: Kernel.Rule, b: Kernel.Rule) => boolean = Same.equals
+const isSameRule = (a: Kernel.Rule, b: Kernel.Rule): boolean =>
+  a.table === b.table && a.mark === b.mark && Same.equals(a, b)
 
 /** The identity of a route: family, table, destination and metric. */
 const isSameRoute = (a: Kernel.Route, b: Kernel.Route): boolean =>
