@@ -97,6 +97,28 @@ const hanging = Effect.gen(function*() {
   return { started: Deferred.await(started), interrupted: Deferred.await(interrupted), run }
 })
 
+it.live("deferred handlers are made with the first call, and their failures arrive", () =>
+  Effect.gen(function*() {
+    let made = 0
+    const handlers = yield* Effect.cached(Effect.sync((): Server.Handlers<typeof TapDefinition, never> => {
+      made++
+      return {
+        ...quiet,
+        close: () => Effect.fail(GrpcError.error("NotFound", "no such stream")),
+        watch: () => Stream.succeed(snapshot("s"))
+      }
+    }))
+    const address = `unix://${yield* folder}/tap.sock`
+    const server = yield* Server.serve({ address, services: [Server.deferred(TapDefinition, handlers)] })
+    const client = yield* Client.make({ target: server.target })
+    assert.strictEqual(made, 0)
+    assert.deepStrictEqual(yield* client.call(TapDefinition, "open", stream), {})
+    assert.strictEqual((yield* Effect.flip(client.call(TapDefinition, "close", stream))).details, "no such stream")
+    const lists = yield* Stream.runCollect(client.stream(TapDefinition, "watch", stream))
+    assert.deepStrictEqual(lists.map(({ streamStatus }) => streamStatus[0]?.stream?.name), ["s"])
+    assert.strictEqual(made, 1)
+  }))
+
 it.live("a deadline ends the call with DEADLINE_EXCEEDED and interrupts the handler", () =>
   Effect.gen(function*() {
     const handler = yield* hanging
