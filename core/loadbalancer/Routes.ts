@@ -114,8 +114,10 @@ const skipsFor = (targets: ReadonlyArray<Kernel.Rule>, observed: Kernel.Snapshot
   const countOf = (family: Ip.Family): number => new Set(marks.get(family)?.map(({ table }) => table)).size
   const counts = { v4: countOf("v4"), v6: countOf("v6") }
   return {
-    added: Ip.families.filter((family) => counts[family] > few).flatMap((family) => Skips.rules(family))
-      .filter((rule) => !present.some((other) => Same.equals(other, rule))),
+    added: Ip.families.filter((family) => counts[family] > few).flatMap((family) => {
+      const priorities = new Set(present.filter((rule) => rule.family === family).map(({ priority }) => priority))
+      return [...skipsAt[family].values()].filter(({ priority }) => !priorities.has(priority))
+    }),
     removed: present.filter(({ family }) => counts[family] === 0)
   }
 }
@@ -191,10 +193,12 @@ const isOurRule = (rule: Kernel.Rule): boolean =>
   rule.from === undefined && rule.iif === undefined && rule.traffic === undefined && rule.inverted === undefined &&
   rule.goto === undefined && !rule.foreign
 
-const skipRules = new Map(Ip.families.map((family) => [family, Skips.rules(family)]))
+// Each has a priority of its own.
+const byPriority = (rules: ReadonlyArray<Kernel.Rule>) => new Map(rules.map((rule) => [rule.priority, rule]))
+const skipsAt = { v4: byPriority(Skips.rules("v4")), v6: byPriority(Skips.rules("v6")) }
 
 const isSkip = (rule: Kernel.Rule): boolean =>
-  rule.goto !== undefined && skipRules.get(rule.family)?.some((skip) => Same.equals(skip, rule)) === true
+  rule.goto !== undefined && Same.equals(skipsAt[rule.family].get(rule.priority), rule)
 
 const isOurRoute = (route: Kernel.Route): boolean => route.protocol === protocol
 
