@@ -167,6 +167,23 @@ export const check = (options: {
     return response.status === Status.SERVING
   }))
 
+/** A server of this process, and the sub-service that stands for it. */
+export interface SelfProbe {
+  readonly service: string
+  readonly address: string
+  readonly timeoutMs?: number
+  readonly dial?: Dial
+  readonly listens?: boolean
+}
+
+/** Probes a server that lives as long as the scope; with it the sub-service goes down. */
+export const scopedProbe = (options: SelfProbe): Effect.Effect<void, never, Health | Scope.Scope> =>
+  Effect.gen(function*() {
+    const health = yield* Health
+    yield* Effect.forkScoped(selfProbe(options))
+    yield* Effect.addFinalizer(() => health.set(options.service, false))
+  })
+
 /**
  * Probes a server of this process for ever, at once and then 5 s after each answer, and sets a sub-service to the
  * outcome. Fork it in the scope of the program.
@@ -174,13 +191,7 @@ export const check = (options: {
  * With `listens` the server counts as serving from the start, for it is known to listen, and is asked 5 s later for the
  * first time: a cold start does not pay for a client.
  */
-export const selfProbe = (options: {
-  readonly service: string
-  readonly address: string
-  readonly timeoutMs?: number
-  readonly dial?: Dial
-  readonly listens?: boolean
-}): Effect.Effect<never, never, Health> =>
+export const selfProbe = (options: SelfProbe): Effect.Effect<never, never, Health> =>
   Effect.gen(function*() {
     const health = yield* Health
     if (options.listens === true) {

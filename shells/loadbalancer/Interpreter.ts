@@ -3,6 +3,7 @@ import { Effect, FiberHandle, type Scope } from "effect"
 import { type LoadBalancer, Routes, Ruleset } from "../../core/loadbalancer/index.ts"
 import { Netlink } from "../netlink/Netlink.ts"
 import { Nftables, type NftablesError } from "../nftables/Nftables.ts"
+import * as Outcome from "../runtime/Outcome.ts"
 import type { Perform } from "../runtime/Runner.ts"
 import type { NsmError } from "../sdk/Error.ts"
 
@@ -30,14 +31,14 @@ export const make = (
       const { call } = command
       switch (command._tag) {
         case "ReadKernel":
-          return outcome("read the kernel", netlink.snapshot, {
+          return Outcome.tell("read the kernel", netlink.snapshot, {
             onSuccess: (snapshot) => send({ _tag: "ReadSucceeded", call, snapshot: Routes.relevant(snapshot) }),
             onFailure: (reason) => send({ _tag: "ReadFailed", call, reason })
           })
         case "ApplyOperations":
           return Effect.andThen(
             Effect.logDebug("Changing the kernel", { operations: command.operations }),
-            outcome("change the kernel", netlink.apply(command.operations), {
+            Outcome.tell("change the kernel", netlink.apply(command.operations), {
               onSuccess: () => send({ _tag: "OperationsSucceeded", call }),
               onFailure: (reason) => send({ _tag: "OperationsFailed", call, reason })
             })
@@ -47,7 +48,7 @@ export const make = (
           const targets = Object.fromEntries(after.streams.map(({ identifiers, name }) => [name, identifiers.length]))
           return Effect.andThen(
             Effect.logInfo("Changing the rules", { targets, flows: after.flows.length, vips: after.vips.length }),
-            outcome("change the rules", changeRules(nftables, command), {
+            Outcome.tell("change the rules", changeRules(nftables, command), {
               onSuccess: () => send({ _tag: "RulesSucceeded", call }),
               onFailure: (reason) => send({ _tag: "RulesFailed", call, reason })
             })
@@ -60,7 +61,7 @@ export const make = (
           ))
           return Effect.asVoid(FiberHandle.run(
             serving,
-            outcome("serve the endpoint", life, {
+            Outcome.tell("serve the endpoint", life, {
               onSuccess: () => undefined,
               onFailure: (reason) => send({ _tag: "EndpointFailed", call, reason })
             })
@@ -82,19 +83,4 @@ const changeRules = (
   Effect.suspend(() => {
     const change = Ruleset.change(before, after)
     return change._tag === "Elements" ? nftables.update(change.elements) : nftables.apply(change.script)
-  })
-
-/** Turns the end of an action into its event; failures are logged. */
-const outcome = <A>(
-  action: string,
-  effect: Effect.Effect<A, { readonly message: string }>,
-  on: { readonly onSuccess: (value: A) => void; readonly onFailure: (reason: string) => void }
-): Effect.Effect<void> =>
-  Effect.matchEffect(effect, {
-    onSuccess: (value) => Effect.sync(() => on.onSuccess(value)),
-    onFailure: ({ message }) =>
-      Effect.andThen(
-        Effect.logWarning(`Could not ${action}`, { error: message }),
-        Effect.sync(() => on.onFailure(message))
-      )
   })

@@ -60,14 +60,9 @@ export const start = (
             close: () => Effect.void
           })
           yield* Effect.logInfo("Serving proxies", { networkService: settings.serviceName })
-          const probe = {
-            service: "NSMEndpoint",
-            address: `unix://${socket}`,
-            timeoutMs: settings.probeTimeoutMs,
-            dial: Identity.client
-          }
-          yield* Effect.forkScoped(Health.selfProbe(probe))
-          yield* Effect.addFinalizer(() => health.set("NSMEndpoint", false))
+          const { probeTimeoutMs: timeoutMs } = settings
+          const address = `unix://${socket}`
+          yield* Health.scopedProbe({ service: "NSMEndpoint", address, timeoutMs, dial: Identity.client })
         }).pipe(Effect.provideService(Health.Health, health))
       })
     })

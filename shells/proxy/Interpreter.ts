@@ -6,6 +6,7 @@ import * as Nsm from "../../core/nsm/Model.ts"
 import type { Proxy, Targets } from "../../core/proxy/index.ts"
 import * as Health from "../grpc/Health.ts"
 import { Netlink } from "../netlink/Netlink.ts"
+import * as Outcome from "../runtime/Outcome.ts"
 import type * as Replies from "../runtime/Replies.ts"
 import type { Key, Perform } from "../runtime/Runner.ts"
 import { NsmClient } from "../sdk/Client.ts"
@@ -50,21 +51,21 @@ export const make = (
       switch (command._tag) {
         case "AllocateAddresses": {
           const { call, children } = command
-          return outcome("allocate addresses", world.ipam.allocate(children), {
+          return Outcome.tell("allocate addresses", world.ipam.allocate(children), {
             onSuccess: (allocations) => send({ _tag: "AllocateSucceeded", call, allocations }),
             onFailure: (reason) => send({ _tag: "AllocateFailed", call, reason })
           })
         }
         case "ReleaseAddresses": {
           const { call, children } = command
-          return outcome("release addresses", world.ipam.release(children), {
+          return Outcome.tell("release addresses", world.ipam.release(children), {
             onSuccess: () => send({ _tag: "ReleaseSucceeded", call }),
             onFailure: (reason) => send({ _tag: "ReleaseFailed", call, reason })
           })
         }
         case "QueryConnection": {
           const { call, id } = command
-          return outcome("query the connection", nsm.query(id), {
+          return Outcome.tell("query the connection", nsm.query(id), {
             onSuccess: (found) => send({ _tag: "QuerySucceeded", call, ...adopted(found) }),
             onFailure: (reason) => send({ _tag: "QueryFailed", call, reason })
           })
@@ -72,7 +73,7 @@ export const make = (
         case "RequestConnection": {
           const { call, connection, link } = command
           const preference = link === undefined ? {} : { interfaceName: link }
-          return outcome("connect with the load balancer", nsm.request(connection, preference), {
+          return Outcome.tell("connect with the load balancer", nsm.request(connection, preference), {
             onSuccess: (connection) => send({ _tag: "RequestSucceeded", call, connection: withoutTokens(connection) }),
             onFailure: (reason) => send({ _tag: "RequestFailed", call, reason })
           })
@@ -87,7 +88,7 @@ export const make = (
         }
         case "CloseConnection": {
           const { call, id } = command
-          return outcome("close the connection", within(closeMs, nsm.close(id)), {
+          return Outcome.tell("close the connection", within(closeMs, nsm.close(id)), {
             onSuccess: () => send({ _tag: "CloseSucceeded", call }),
             onFailure: (reason) => send({ _tag: "CloseFailed", call, reason })
           })
@@ -96,7 +97,7 @@ export const make = (
           return world.replies.answer(command.reply, command.answer)
         case "ObserveKernel": {
           const { call } = command
-          return outcome("read the kernel", netlink.snapshot, {
+          return Outcome.tell("read the kernel", netlink.snapshot, {
             onSuccess: (snapshot) => send({ _tag: "ObserveSucceeded", call, snapshot }),
             onFailure: (reason) => send({ _tag: "ObserveFailed", call, reason })
           })
@@ -105,7 +106,7 @@ export const make = (
           const { call, operations } = command
           return Effect.andThen(
             Effect.logDebug("Changing the kernel", { operations }),
-            outcome("change the kernel", netlink.apply(operations), {
+            Outcome.tell("change the kernel", netlink.apply(operations), {
               onSuccess: () => send({ _tag: "ApplySucceeded", call }),
               onFailure: (reason) => send({ _tag: "ApplyFailed", call, reason })
             })
@@ -117,7 +118,7 @@ export const make = (
           return Effect.flatMap(FiberHandle.run(serving, life), Fiber.await).pipe(
             Effect.flatMap((exit) => isStopped(exit) ? Effect.void : exit),
             (ended) =>
-              outcome("serve targets", ended, {
+              Outcome.tell("serve targets", ended, {
                 onSuccess: () => undefined,
                 onFailure: (reason) => send({ _tag: "ServeFailed", call, reason })
               })
@@ -125,7 +126,7 @@ export const make = (
         }
         case "StopServing": {
           const { call } = command
-          return outcome("unregister the endpoint", within(stopMs, FiberHandle.clear(serving)), {
+          return Outcome.tell("unregister the endpoint", within(stopMs, FiberHandle.clear(serving)), {
             onSuccess: () => send({ _tag: "StopSucceeded", call }),
             onFailure: () => send({ _tag: "StopSucceeded", call })
           })
@@ -184,19 +185,4 @@ const within = <A, E>(ms: number, effect: Effect.Effect<A, E>): Effect.Effect<A,
   Effect.timeoutOrElse(effect, {
     duration: ms,
     orElse: () => Effect.fail(new NsmError({ reason: "Timeout", message: `not done after ${ms} ms` }))
-  })
-
-/** Turns the end of an action into its event; failures are logged. */
-const outcome = <A>(
-  action: string,
-  effect: Effect.Effect<A, { readonly message: string }>,
-  on: { readonly onSuccess: (value: A) => void; readonly onFailure: (reason: string) => void }
-): Effect.Effect<void> =>
-  Effect.matchEffect(effect, {
-    onSuccess: (value) => Effect.sync(() => on.onSuccess(value)),
-    onFailure: ({ message }) =>
-      Effect.andThen(
-        Effect.logWarning(`Could not ${action}`, { error: message }),
-        Effect.sync(() => on.onFailure(message))
-      )
   })

@@ -55,14 +55,9 @@ export const run = (settings: Config.Settings) =>
         Effect.gen(function*() {
           yield* Endpoint.serve(endpointOptions(settings, socket), handler)
           yield* Effect.logInfo("Serving targets", { networkService: settings.serviceName })
-          const probe = {
-            service: "NSMEndpoint",
-            address: `unix://${socket}`,
-            timeoutMs: settings.probeTimeoutMs,
-            dial: Identity.client
-          }
-          yield* Effect.forkScoped(Health.selfProbe(probe))
-          yield* Effect.addFinalizer(() => health.set("NSMEndpoint", false))
+          const { probeTimeoutMs: timeoutMs } = settings
+          const address = `unix://${socket}`
+          yield* Health.scopedProbe({ service: "NSMEndpoint", address, timeoutMs, dial: Identity.client })
         }).pipe(Effect.provideService(Health.Health, health))
     })
     const proxy = yield* Runner.start(Proxy.machine, {
