@@ -29,5 +29,14 @@ export const rows: ReadonlyArray<string> = Object.entries(events).flatMap(([mach
   [...tags, "Woken"].map((tag) => `${machine} ${tag}`)
 )
 
+/** The rows that no life reaches, and why. */
+export const beyond: { readonly [row: string]: string } = {
+  [`${machines.frontend.name} SecretObserved`]: "no gateway of a simulated world has a password",
+  [`${machines.frontend.name} SecretGone`]: "no gateway of a simulated world has a password",
+  [`${machines.manager.name} UnregisterServiceRequested`]: "the programs share definitions and leave them",
+  [`${machines.proxy.name} RequestAbandoned`]: "the endpoint waits for its handler, however long the caller does",
+  [`${machines.tapa.name} ConnectionLost`]: "the client of the same process heals a connection until it is closed"
+}
+
 /** The rows that were never reached. */
 export const missing = (coverage: Coverage): ReadonlyArray<string> => rows.filter((row) => !coverage.has(row))

@@ -21,6 +21,8 @@ export const Fault = Schema.TaggedUnion({
   Cut: { a: Process, b: Process },
   /** All messages are slow. */
   Slow: { forMs: Ms, lowMs: Ms, highMs: Ms },
+  /** What the process asks of its machine fails: disk, kernel, BIRD. Changes stop half-way; BIRD may die. */
+  Break: { process: Process, forMs: Ms },
   /** The wall clock leaps, to that far from the true time. */
   Jump: { process: Process, byMs: Schema.Int },
   /** The application of target n opens stream m, or closes it; before it opens one it closes those of other trenches. */
@@ -111,6 +113,8 @@ export const injector = (): Injector => {
           return world.later(fault.forMs, () => {
             latency = usual
           })
+        case "Break":
+          return world.break(current(fault.process), fault.forMs)
         case "Jump":
           return world.jump(current(fault.process), fault.byMs)
         case "Open":

@@ -6,7 +6,7 @@ import { Ip } from "../../core/net/index.ts"
 import { Configuration } from "../../core/nsp/index.ts"
 import * as Actor from "./Actor.ts"
 import * as Gateway from "./Gateway.ts"
-import { follow, type Ground, lifetimes } from "./Ground.ts"
+import { applyAll, follow, type Ground, lifetimes } from "./Ground.ts"
 import type { Life, Program } from "./World.ts"
 
 export interface Options {
@@ -46,6 +46,7 @@ export const make = (ground: Ground, options: Options): FrontendProgram => {
 
   const boot: Program["boot"] = (life) => {
     let bird: Gateway.Bird | undefined
+    let started = 0
     const running = Actor.start(world, life, observe, machines.frontend, {
       ...Model.defaults,
       bird: birdSettings(link),
@@ -59,6 +60,8 @@ export const make = (ground: Ground, options: Options): FrontendProgram => {
           let isCancelled = false
           life.later(life.draw(50, 200), () => {
             if (isCancelled) return
+            if (life.isBroken()) return send({ _tag: "StartBirdFailed", call, reason: "no memory" })
+            started = call
             bird = Gateway.bird(ground, life, { frontend: name, netns, link, table }, gateways)
             bird.configure(config)
             send({ _tag: "StartBirdSucceeded", call, version: "2.0.12" })
@@ -70,6 +73,7 @@ export const make = (ground: Ground, options: Options): FrontendProgram => {
         case "ConfigureBird":
           return life.later(life.draw(10, 50), () => {
             const { call, config } = command
+            if (life.isBroken()) return send({ _tag: "ConfigureFailed", call, reason: "no space for the file" })
             if (bird === undefined) return send({ _tag: "ConfigureFailed", call, reason: "BIRD is gone" })
             const message = Gateway.refusal(config)
             if (message !== undefined) return send({ _tag: "ConfigureRefused", call, message })
@@ -93,8 +97,13 @@ export const make = (ground: Ground, options: Options): FrontendProgram => {
           })
         case "ConvergeRules":
           return life.later(life.draw(1, 10), () => {
-            kernels.applyAll(netns, Rules.plan(command.desired, kernels.get(netns)))
-            send({ _tag: "ConvergeRulesSucceeded", call: command.call })
+            const { call, desired } = command
+            const isDone = applyAll(ground, life, netns, Rules.plan(desired, kernels.get(netns)))
+            send(
+              isDone
+                ? { _tag: "ConvergeRulesSucceeded", call }
+                : { _tag: "ConvergeRulesFailed", call, reason: "busy" }
+            )
           })
         case "RegisterTarget":
         case "UnregisterTarget":
@@ -107,6 +116,12 @@ export const make = (ground: Ground, options: Options): FrontendProgram => {
       }
     }, keyOf)
     actor = running
+    life.broken = () => {
+      if (bird === undefined || life.draw(0, 1) === 0) return
+      bird.kill()
+      bird = undefined
+      running.send({ _tag: "BirdExited", call: started, reason: "killed" })
+    }
     life.shutdown = (done) => {
       running.follow(({ phase }) => phase._tag === "Stopped" && life.later(0, done))
       running.send({ _tag: "StopRequested" })

@@ -85,6 +85,8 @@ export interface Bird {
   readonly rows: () => Rows
   /** Ends it in order. */
   readonly stop: () => void
+  /** It dies: the gateways notice. */
+  readonly kill: () => void
 }
 
 export interface Pod {
@@ -244,6 +246,10 @@ export const bird = (
         )
       }
       return shown = Same.equals(shown, next) ? shown : next
+    },
+    kill: () => {
+      isStopped = true
+      look()
     },
     stop: () => {
       isStopped = true

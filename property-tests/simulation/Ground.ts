@@ -2,6 +2,7 @@
 import { Frontend } from "../../core/frontend/index.ts"
 import { Ipam } from "../../core/ipam/index.ts"
 import { LoadBalancer } from "../../core/loadbalancer/index.ts"
+import type { Kernel } from "../../core/net/index.ts"
 import { Client, Host, Manager, Registration } from "../../core/nsm/index.ts"
 import { Registry } from "../../core/nsp/index.ts"
 import { Proxy } from "../../core/proxy/index.ts"
@@ -51,6 +52,18 @@ export interface Ground {
 
 /** Names of the processes of which there is one, however many trenches there are. */
 export const names = { manager: "nsmgr" } as const
+
+/** Changes a kernel; where the machine fails, it stops half-way. Says whether everything was done. */
+export const applyAll = (
+  { kernels }: Ground,
+  life: World.Life,
+  netns: string,
+  operations: ReadonlyArray<Kernel.Operation>
+): boolean => {
+  const isBroken = life.isBroken()
+  kernels.applyAll(netns, isBroken ? operations.slice(0, life.draw(0, operations.length - 1)) : operations)
+  return !isBroken
+}
 
 /** A stream to another process for ever: what ends is opened again after a pause. */
 export const follow = <A>(

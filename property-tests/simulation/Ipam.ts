@@ -51,6 +51,9 @@ export const make = (ground: Ground, { name, nsp, pools, trench }: Options): Ipa
         switch (command._tag) {
           case "Persist":
             return life.later(life.draw(persistMs.shortest, persistMs.longest), () => {
+              if (life.isBroken()) {
+                return send({ _tag: "PersistFailed", call: command.call, reason: "the disk is full" })
+              }
               command.changes.forEach(persist)
               send({ _tag: "PersistSucceeded", call: command.call })
             })

@@ -8,7 +8,7 @@ import * as Same from "../../core/Same.ts"
 import * as Actor from "./Actor.ts"
 import type * as Api from "./Api.ts"
 import * as Endpoint from "./Endpoint.ts"
-import { follow, type Ground } from "./Ground.ts"
+import { applyAll, follow, type Ground } from "./Ground.ts"
 import type { Life, Program } from "./World.ts"
 
 export interface Options {
@@ -58,14 +58,16 @@ export const make = (ground: Ground, options: Options): LoadBalancerProgram => {
       const { call } = command
       switch (command._tag) {
         case "ReadKernel":
-          return life.later(
-            1,
-            () => send({ _tag: "ReadSucceeded", call, snapshot: relevant(kernels.get(netns)) })
-          )
+          return life.later(1, () =>
+            send(
+              life.isBroken() && life.draw(0, 3) === 0
+                ? { _tag: "ReadFailed", call, reason: "no buffer space" }
+                : { _tag: "ReadSucceeded", call, snapshot: relevant(kernels.get(netns)) }
+            ))
         case "ApplyOperations":
           return life.later(1, () => {
-            kernels.applyAll(netns, command.operations)
-            send({ _tag: "OperationsSucceeded", call })
+            const isDone = applyAll(ground, life, netns, command.operations)
+            send(isDone ? { _tag: "OperationsSucceeded", call } : { _tag: "OperationsFailed", call, reason: "busy" })
           })
         case "ApplyRules": {
           const { after, before } = command
@@ -74,6 +76,7 @@ export const make = (ground: Ground, options: Options): LoadBalancerProgram => {
             if (before !== undefined && !Same.equals(before, rules)) {
               return send({ _tag: "RulesFailed", call, reason: "the rules are others" })
             }
+            if (life.isBroken()) return send({ _tag: "RulesFailed", call, reason: "busy" })
             options.onRules(rules, after)
             rules = after
             kernels.guard(netns, after.guard)
@@ -81,6 +84,7 @@ export const make = (ground: Ground, options: Options): LoadBalancerProgram => {
           })
         }
         case "ServeEndpoint":
+          if (life.isBroken()) return life.later(1, () => send({ _tag: "EndpointFailed", call, reason: "no socket" }))
           stopServing = Endpoint.serve(
             ground,
             life,

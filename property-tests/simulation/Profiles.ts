@@ -174,6 +174,24 @@ const absence = (draw: Draw, size: Size): Schedule => {
   ]
 }
 
+/** The machine of a process fails while there is something to do: VIPs come and go, the process begins anew. */
+const trouble = (draw: Draw, size: Size): Schedule => {
+  const trench = trenchIn(draw, size)
+  const of = prefixOf(trench)
+  const [node, pod] = [draw(0, size.nodes - 1), draw(0, size.frontends - 1)]
+  const process = pick(draw, [`${of}ipam`, `${of}proxy-${node}`, `${of}lb-${pod}`, `${of}fe-${pod}`])
+  const [at, forMs] = [quietMs + draw(0, 150_000), draw(500, 10_000)]
+  const within = (): number => at + draw(0, forMs)
+  const vip = (): Fault => ({ _tag: "Set", kind: "vip", n: draw(2, 4), present: draw(0, 1) > 0, ...said(trench) })
+  return [
+    { at, fault: { _tag: "Break", process, forMs } },
+    { at: within(), fault: vip() },
+    draw(0, 1) === 0
+      ? { at: within(), fault: vip() }
+      : { at: within(), fault: { _tag: "Restart", process, pauseMs: draw(50, 500) } }
+  ]
+}
+
 const together = (...schedules: ReadonlyArray<Schedule>): Schedule => schedules.flat().toSorted((a, b) => a.at - b.at)
 
 export const profiles = {
@@ -231,7 +249,11 @@ export const profiles = {
     summary: "everything at once: crashes, partitions, churn and leaps of the clock",
     size: { ...small, targets: 6, gateways: 2 },
     schedule: (draw, size) =>
-      together(spread(draw, draw(6, 24), 150_000, () => anything(draw, size)), absence(draw, size))
+      together(
+        spread(draw, draw(6, 24), 150_000, () => anything(draw, size)),
+        absence(draw, size),
+        trouble(draw, size)
+      )
   },
   trenches: {
     summary: "two trenches over the same nodes: targets go from one to the other while anything happens to either",
@@ -244,7 +266,8 @@ export const profiles = {
           150_000,
           () => draw(0, 1) === 0 ? application(draw, size) : anything(draw, size)
         ),
-        absence(draw, size)
+        absence(draw, size),
+        trouble(draw, size)
       )
   },
   scale: {

@@ -8,7 +8,7 @@ import { Configuration } from "../../core/nsp/index.ts"
 import { Model, Proxy, type Targets } from "../../core/proxy/index.ts"
 import * as Actor from "./Actor.ts"
 import * as Endpoint from "./Endpoint.ts"
-import { follow, type Ground, lifetimes, requestMs } from "./Ground.ts"
+import { applyAll, follow, type Ground, lifetimes, requestMs } from "./Ground.ts"
 import * as Sdk from "./Sdk.ts"
 import type { Life, Program } from "./World.ts"
 
@@ -103,6 +103,9 @@ export const make = (ground: Ground, options: Options): ProxyProgram => {
       (command: Command, send: (event: Event) => void): Actor.Stop => {
         switch (command._tag) {
           case "ServeTargets":
+            if (life.isBroken()) {
+              return life.later(1, () => send({ _tag: "ServeFailed", call: command.call, reason: "no socket" }))
+            }
             stopServing = Endpoint.serve(ground, life, {
               name,
               netns,
@@ -130,14 +133,17 @@ export const make = (ground: Ground, options: Options): ProxyProgram => {
             return answer?.(command.answer)
           }
           case "ObserveKernel":
-            return life.later(
-              1,
-              () => send({ _tag: "ObserveSucceeded", call: command.call, snapshot: kernels.get(netns) })
-            )
+            return life.later(1, () =>
+              send(
+                life.isBroken() && life.draw(0, 3) === 0
+                  ? { _tag: "ObserveFailed", call: command.call, reason: "no buffer space" }
+                  : { _tag: "ObserveSucceeded", call: command.call, snapshot: kernels.get(netns) }
+              ))
           case "ApplyOperations":
             return life.later(1, () => {
-              kernels.applyAll(netns, command.operations)
-              send({ _tag: "ApplySucceeded", call: command.call })
+              const { call, operations } = command
+              const isDone = applyAll(ground, life, netns, operations)
+              send(isDone ? { _tag: "ApplySucceeded", call } : { _tag: "ApplyFailed", call, reason: "busy" })
             })
           case "AllocateAddresses":
           case "ReleaseAddresses":

@@ -34,12 +34,16 @@ export interface Life {
   /** The clock of the process, which may have jumped. */
   readonly now: () => number
   readonly draw: (low: number, high: number) => number
+  /** Whether what it asks of its machine fails: disk, kernel, other programs. */
+  readonly isBroken: () => boolean
   /** Happens unless the life has ended. */
   readonly later: (ms: number, run: () => void) => void
   /** What the process serves; replaced as a whole. */
   api: Api.Api
   /** Asks it to end in order; calls back when it has. Absent: it is killed. */
   shutdown?: (done: () => void) => void
+  /** Hears that its machine begins to fail. */
+  broken?: () => void
 }
 
 /** A program: what it keeps outside of `boot` survives its lives. */
@@ -52,6 +56,7 @@ interface Process {
   readonly program: Program
   life: Life | undefined
   skewMs: number
+  brokenUntil: number
 }
 
 /** Milliseconds since the epoch at which every simulation begins. */
@@ -92,6 +97,7 @@ export const make = ({ seed, trace }: Options) => {
       isAlive: () => process.life === life,
       now: () => begin + elapsed + process.skewMs,
       draw: drawLife,
+      isBroken: () => elapsed < process.brokenUntil,
       later: (ms, run) => later(ms, run, life),
       api: {}
     }
@@ -128,7 +134,8 @@ export const make = ({ seed, trace }: Options) => {
     steps: () => steps,
     events: () => events,
     pending: () => agenda.size(),
-    add: (program: Program): void => void processes.set(program.name, { program, life: undefined, skewMs: 0 }),
+    add: (program: Program): void =>
+      void processes.set(program.name, { program, life: undefined, skewMs: 0, brokenUntil: 0 }),
     names: (): ReadonlyArray<string> => [...processes.keys()],
     life: (name: string): Life | undefined => processes.get(name)?.life,
     isAlive: (name: string): boolean => processes.get(name)?.life !== undefined,
@@ -158,6 +165,13 @@ export const make = ({ seed, trace }: Options) => {
     jump: (name: string, ms: number): void => {
       const process = processes.get(name)
       if (process !== undefined) process.skewMs = ms
+    },
+    /** What a process asks of its machine fails for so long. */
+    break: (name: string, forMs: number): void => {
+      const process = processes.get(name)
+      if (process === undefined) return
+      process.brokenUntil = elapsed + forMs
+      process.life?.broken?.()
     },
     /** Hears of every start and end. */
     onLife: (listener: (process: string, isAlive: boolean) => void): void => void listeners.push(listener),

@@ -53,6 +53,7 @@ describe("sluice simulate", () => {
         const { code, out } = yield* simulate("--profile", "calm", "--seed", "3", "--runs", "2", "--report", file)
         assert.strictEqual(code, 0)
         assert.match(out, /calm: 2 runs from seed 3[^]*everything held in 2 runs: [\d.]+ runs\/s, \d+ steps\/s/)
+        assert.match(out, /no life reaches frontend SecretGone: no gateway of a simulated world has a password/)
         assert.match(out, /faults: .*never: .*Crash[^]*rows: \d+ of \d+[^]*nsp-registry +\d+ of +\d+/)
         const { held, profiles: [profile] } = readReport(file)
         assert.isTrue(held)

@@ -70,6 +70,12 @@ const coverage = (result: Campaign.Result): ReadonlyArray<string> => {
       `    ${machine.padEnd(17)}${String(reached.length).padStart(3)} of ${
         String(reached.length + never.length).padStart(2)
       }${never.length === 0 ? "" : `; never: ${never.join(", ")}`}`
+    ),
+    ...rows.flatMap(({ machine, never }) =>
+      never.flatMap((event) => {
+        const reason = Coverage.beyond[`${machine} ${event}`]
+        return reason === undefined ? [] : [`  no life reaches ${machine} ${event}: ${reason}`]
+      })
     )
   ]
 }
@@ -89,7 +95,16 @@ export const json = (results: ReadonlyArray<Campaign.Result>): object => ({
     rows: Object.fromEntries(
       rowsOf(coverage).map(({ machine, never, reached }) => [
         machine,
-        { reached: Object.fromEntries(reached.map(({ event, times }) => [event, times])), never }
+        {
+          reached: Object.fromEntries(reached.map(({ event, times }) => [event, times])),
+          never,
+          beyond: Object.fromEntries(
+            never.flatMap((event) => {
+              const reason = Coverage.beyond[`${machine} ${event}`]
+              return reason === undefined ? [] : [[event, reason]]
+            })
+          )
+        }
       ])
     ),
     ...failure === undefined ? {} : {
