@@ -2,7 +2,8 @@
  * What the sidecar costs each pod, as it is shipped: from its spawn until it serves, until an application has the answer to
  * its first call, and resident memory, beside a bare gRPC server and a bare listener.
  *
- * The bare ones are bundled as well and have the compile cache of Node, warm. A profile of a start to SERVING, in ms of
+ * The bare ones are bundled as well and have the compile cache of Node, warm; with its code kept as ours is, the bare gRPC
+ * server would start 2 ms sooner. A profile of a start to SERVING, in ms of
  * the main thread: Node itself 23, its modules for HTTP/2 and TLS 20, grpc-js 6, socket and first answer 4, which
  * is the bare gRPC server; Effect, Schema and ours come on top with 4 to take over compiled code, 3 to evaluate and 3 to
  * run. The machine and the clients of NSM and NSP are not among them: they come with the first call.
