@@ -104,9 +104,6 @@ export const plan = Plan.make({ name: "loadbalancer", plan: operations })
 export const planFor: (wish: Desired & { readonly observed: Kernel.Snapshot }) => ReadonlyArray<Kernel.Operation> = Memo
   .last(({ targets }) => targets, ({ observed, ...desired }) => operations(desired, observed))
 
-// So few rules cost less than those that skip them.
-const few = 16
-
 // What is to change of the rules that skip others, when these are the others, some of them twice.
 const skipsFor = (targets: ReadonlyArray<Kernel.Rule>, observed: Kernel.Snapshot) => {
   const marks = Map.groupBy(targets, ({ family }) => family)
@@ -114,7 +111,7 @@ const skipsFor = (targets: ReadonlyArray<Kernel.Rule>, observed: Kernel.Snapshot
   const countOf = (family: Ip.Family): number => new Set(marks.get(family)?.map(({ table }) => table)).size
   const counts = { v4: countOf("v4"), v6: countOf("v6") }
   return {
-    added: Ip.families.filter((family) => counts[family] > few).flatMap((family) => {
+    added: Ip.families.filter((family) => Skips.areWorth(counts[family])).flatMap((family) => {
       const priorities = new Set(present.filter((rule) => rule.family === family).map(({ priority }) => priority))
       return [...skipsAt[family].values()].filter(({ priority }) => !priorities.has(priority))
     }),

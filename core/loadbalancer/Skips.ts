@@ -36,6 +36,9 @@ const classAt = (group: number, one: number): number => groupAt(group) + 1 + 2 *
 /** The priority of the rule for a mark. */
 export const priorityOf = (mark: number): number => classAt(mark % groups, Math.floor(mark / groups) % classes) + 1
 
+/** Whether so many targets cost more than the rules that skip them. */
+export const areWorth = (targets: number): boolean => targets > 16
+
 /** The rules by which others are skipped. */
 export const rules = (family: Ip.Family): ReadonlyArray<Kernel.Rule> => {
   const skip = (priority: number, goto: number, selectors: Partial<Kernel.Rule>): Kernel.Rule => ({

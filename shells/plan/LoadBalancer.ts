@@ -7,7 +7,7 @@ import * as fs from "node:fs"
 import { parse } from "yaml"
 import type { Deployment, Model, Target } from "../../core/config/index.ts"
 import { Maglev, Offsets, Routes, Ruleset, Skips, Wanted } from "../../core/loadbalancer/index.ts"
-import { Ip } from "../../core/net/index.ts"
+import { Ip, IpCommand } from "../../core/net/index.ts"
 import * as Config from "../loadbalancer/Config.ts"
 import * as Settings from "../runtime/Settings.ts"
 import { type Outcome, type Plan, PlanError } from "./Main.ts"
@@ -93,6 +93,9 @@ const ofConduit = (
       attracts: true
     }
     const wanted = Wanted.targets(given)
+    const skips = Ip.families.filter((family) =>
+      Skips.areWorth(wanted.filter(({ ips }) => ips.some((ip) => Ip.family(ip) === family)).length)
+    ).flatMap(Skips.rules)
     const title = `${trench}/${conduit}`
     return {
       text: [
@@ -107,7 +110,8 @@ const ofConduit = (
               `# ip ${flag} rule add priority ${Skips.priorityOf(mark)} fwmark ${mark} lookup ${mark}`
             ]
           })
-        )
+        ),
+        ...skips.map((rule) => `# ${IpCommand.line({ _tag: "AddRule", rule })}`)
       ].join("\n"),
       problems: [
         ...own(configuration, key).filter(({ stream }) => given.offsets[stream] === undefined).map(({ stream }) =>

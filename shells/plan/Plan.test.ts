@@ -170,6 +170,18 @@ describe("sluice plan loadbalancer", () => {
     execFileSync("unshare", ["--net", "nft", "-c", "-f", "-"], { input: `${out}\n` })
   })
 
+  it("prints the rules that let the kernel skip those of most targets, where there are many", async () => {
+    const targets = Array.from(
+      { length: 17 },
+      (_, n) => `- { stream: stream-a, identifier: ${n + 1}, ips: [172.16.1.${n}/24] }`
+    )
+    const { out } = await plan(targets.join("\n"))
+    assert.include(out, "# ip -4 rule add priority 30 from all fwmark 0/0xffffffff goto 99")
+    assert.notInclude(out, "# ip -6 rule")
+    const few = await plan(targets.slice(1).join("\n"))
+    assert.notInclude(few.out, "priority 30 ")
+  })
+
   it("says which targets are left out, and what is wrong with the file", async () => {
     const beyond = await plan("[{ stream: stream-a, identifier: 1000000, ips: [172.16.1.4] }]")
     assert.strictEqual(beyond.code, 1)
