@@ -3,13 +3,14 @@ import type { Command } from "./Process.ts"
 
 /** Runs it, sets the exit code when it ends and leaves nothing behind that keeps the process alive. */
 export const runMain = (command: Command, argv: ReadonlyArray<string>): void => {
-  // A reader of our log that goes away must not end us.
-  process.stdout.on("error", () => undefined)
-  void command.run(argv).then(
-    (code) => process.exit(code),
-    (cause: unknown) => {
-      process.stderr.write(`${command.name}: ${cause instanceof Error ? cause.message : String(cause)}\n`)
-      process.exit(1)
-    }
-  )
+  // A reader of what we print that goes away must not end us.
+  for (const stream of [process.stdout, process.stderr]) stream.on("error", () => undefined)
+  void command.run(argv).then(exit, (cause: unknown) => {
+    process.stderr.write(`${command.name}: ${cause instanceof Error ? cause.message : String(cause)}\n`)
+    exit(1)
+  })
 }
+
+/** Ends the process once all is printed: a pipe takes 64 kB, the rest waits for its reader. */
+const exit = (code: number): void =>
+  void process.stdout.write("", () => void process.stderr.write("", () => process.exit(code)))

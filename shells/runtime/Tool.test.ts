@@ -1,5 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Deferred, Effect } from "effect"
+import { execFile } from "node:child_process"
 import type { World } from "./Process.ts"
 import * as Tool from "./Tool.ts"
 
@@ -40,6 +41,22 @@ describe("Tool", () => {
     Effect.gen(function*() {
       const failed = yield* call([], failing)
       assert.deepStrictEqual(failed, { code: 1, out: [], err: ["working", "sluice try: no such file"] })
+    }))
+
+  it.live("prints everything into a pipe before it ends", () =>
+    Effect.gen(function*() {
+      const program = `
+        import { Effect } from "effect"
+        import { runMain } from "${import.meta.dirname}/RunMain.ts"
+        import * as Tool from "${import.meta.dirname}/Tool.ts"
+        const main = (_, world) => Effect.sync(() => (world.out("x".repeat(1_000_000)), 3))
+        runMain(Tool.tool({ name: "try", summary: "", usage: "", options: {}, main }), [])`
+      const { code, size } = yield* Effect.callback<{ readonly code: unknown; readonly size: number }>((resume) => {
+        execFile(process.execPath, ["--input-type=module", "-e", program], { maxBuffer: 2e6 }, (error, stdout) => {
+          resume(Effect.succeed({ code: error?.code, size: stdout.length }))
+        })
+      })
+      assert.deepStrictEqual({ code, size }, { code: 3, size: 1_000_001 })
     }))
 
   it.live("a signal interrupts it and closes its scope", () =>
