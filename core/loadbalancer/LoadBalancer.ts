@@ -6,7 +6,7 @@
  *
  * 1. Nothing is changed before every list of the NSP is known: what a predecessor left goes on working.
  * 2. A target gets packets only while it is enabled and its routes and rules are seen in the kernel; they stay there
- *    until the rules of nftables do not mention it any more.
+ *    until the rules of nftables do not mention it any more, and packets that they classified are through.
  * 3. The kernel is read after each change and every 10 s; what it lacks is done again.
  * 4. The endpoint is served exactly while the frontend of this pod is announced, once rules are in force.
  * 5. The load balancer is available while the rules in force have a target in any stream; it becomes so when all targets
@@ -21,6 +21,7 @@ import * as Machine from "../Machine.ts"
 import * as Kernel from "../net/Kernel.ts"
 import * as Same from "../Same.ts"
 import * as FastPath from "./FastPath.ts"
+import * as InUse from "./InUse.ts"
 import * as Lists from "./Lists.ts"
 import * as Maglev from "./Maglev.ts"
 import { Ruleset } from "./Model.ts"
@@ -71,6 +72,7 @@ export const State = Schema.Struct({
   /** The rules in force; absent when unknown. */
   rules: Schema.optionalKey(Ruleset),
   applying: Schema.optionalKey(Schema.Struct({ call: Machine.Call, rules: Ruleset })),
+  former: InUse.Former,
   /** Whether frontends may announce; until then, when they may although not all targets are in force. */
   available: Schema.Boolean,
   availableAt: Schema.optionalKey(Machine.Millis),
@@ -136,6 +138,7 @@ const init = (settings: Settings, now: Machine.Millis): Step => [{
   lists: Lists.none,
   offsets: {},
   planned: [],
+  former: [],
   kernel: { _tag: "Idle" },
   readAt: now,
   endpoint: { _tag: "Absent" },
@@ -244,7 +247,7 @@ const readSucceeded = (state: State, call: number, snapshot: Kernel.Snapshot, no
   const targets = Wanted.targets(given(state))
   const operations = Routes.planFor({
     targets,
-    keep: marksInUse(state),
+    keep: InUse.marks(state, now),
     range: [settings.offsetStart, settings.offsetEnd],
     linkPrefix: settings.linkPrefix,
     serves: isAttracting(state),
@@ -254,7 +257,7 @@ const readSucceeded = (state: State, call: number, snapshot: Kernel.Snapshot, no
   const isElsewhere = idle.fastPathAt !== undefined && !Same.equals(seen.fastPath, state.seen?.fastPath)
   const next: State = { ...isElsewhere ? withoutFastPathAt(idle) : idle, planned: targets, seen }
   if (operations.length === 0) return settle({ ...next, readAt: laterReading(state, now, verifyMs) }, now)
-  // The kernel did not become what it was made: somebody else works on it, so leave some time.
+  // The kernel did not become what it was made, or more can go by now: somebody else may work on it, so leave some time.
   if (kernel.again && Same.equals(targets, state.planned)) return settle({ ...next, readAt: now + retryMs }, now)
   const applying: State = {
     ...next,
@@ -269,8 +272,9 @@ const readSucceeded = (state: State, call: number, snapshot: Kernel.Snapshot, no
 const rulesSucceeded = (state: State, call: number, now: Machine.Millis): Step => {
   const { applying, ...rest } = state
   if (applying?.call !== call) return Machine.stay(state)
-  // Routes of marks that are not in use any more can go now.
-  return settle({ ...rest, rules: applying.rules, readAt: now }, now)
+  const former = InUse.replaced(state.former, state.rules, now)
+  // Routes of marks that are not in use any more can go then.
+  return settle(readBy({ ...rest, former, rules: applying.rules }, InUse.next(former, now) ?? now), now)
 }
 
 // What the kernel holds after a failed transaction is what it held before, but not if the answer was lost.
@@ -369,7 +373,7 @@ const readBy = (state: State, at: Machine.Millis): State => state.readAt <= at ?
 
 // A change that came while the kernel was being read has asked for another reading.
 const laterReading = (state: State, now: Machine.Millis, inMs: number): Machine.Millis =>
-  Math.max(now + 1, Math.min(state.readAt, now + inMs))
+  Math.max(now + 1, Math.min(state.readAt, now + inMs, InUse.next(state.former, now) ?? Number.MAX_SAFE_INTEGER))
 
 const isKernelCall = ({ kernel }: State, call: number): boolean => kernel._tag !== "Idle" && kernel.call === call
 
@@ -387,11 +391,5 @@ export const oversized = ({ lists, offsets, settings }: State): ReadonlyArray<Na
     stream.maxTargets > Maglev.maxTargetsLimit
     || (sameConduit(stream, settings.conduit) && offsets[stream.stream] === undefined)
   ).map(({ stream }) => stream)
-
-// Marks that packets may get from the rules in force or about to be.
-const marksInUse = ({ applying, rules }: State): ReadonlySet<number> | undefined =>
-  rules === undefined || applying === undefined
-    ? rules && Wanted.marks(rules)
-    : new Set([...Wanted.marks(rules), ...Wanted.marks(applying.rules)])
 
 export const machine = Machine.make({ name: "loadbalancer", Input, State, Event, Command, init, step, wake })

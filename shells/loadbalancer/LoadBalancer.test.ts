@@ -98,9 +98,10 @@ describe("The load balancer in the kernel", () => {
         assert.hasAllKeys(counts(without), ["1", "2", "4"])
         const moved = Object.keys(before).filter((port) => before[port] !== "3" && before[port] !== without[port])
         assert.deepStrictEqual(moved, [])
-        const rules = yield* World.sh(
+        const rules = yield* World.shUntilGone(
           balancer,
-          "ip rule; ip -6 rule; ip route show table all; ip -6 route show table all"
+          "ip rule; ip -6 rule; ip route show table all; ip -6 route show table all",
+          /5003/
         )
         assert.notMatch(rules, /5003/)
         assert.strictEqual(rules.match(/^\d+:.*fwmark/gm)?.length, 6)

@@ -1,5 +1,5 @@
 /** A load balancer's surroundings for tests: a client, targets behind a bridge, and an NSP, in namespaces of their own. */
-import { Context, Effect, Layer, type Scope, Stream, SubscriptionRef } from "effect"
+import { Context, Effect, Layer, Schedule, type Scope, Stream, SubscriptionRef } from "effect"
 import { execFile, spawn } from "node:child_process"
 import { mkdtempSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
@@ -112,6 +112,10 @@ export interface Ask {
   readonly payload?: number
   readonly port?: number
 }
+
+/** What the command prints in the namespace, once that does not match: routes stay for a moment after their rules. */
+export const shUntilGone = (path: string, command: string, gone: RegExp) =>
+  Effect.repeat(sh(path, command), { until: (text) => !gone.test(text), times: 100, schedule: Schedule.spaced(20) })
 
 /**
  * Sends a datagram from each of many ports every few milliseconds until a file is there; prints who answered how often,
