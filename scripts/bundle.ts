@@ -3,7 +3,8 @@ import { build, type InputOptions, type OutputOptions, type Plugin } from "rolld
 
 const options: InputOptions = {
   platform: "node",
-  checks: { pluginTimings: false },
+  // What one program loads lazily another one needs in any case.
+  checks: { pluginTimings: false, ineffectiveDynamicImport: false },
   /**
    * Stay outside of bundles and are resolved from node_modules at run time: native add-ons, and what grpc-js loads only
    * for services that no program offers (channelz, ORCA). What makes the page of a trace is needed in a checkout alone.
