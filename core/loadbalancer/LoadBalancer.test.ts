@@ -87,6 +87,21 @@ describe("LoadBalancer", () => {
     assert.isFalse(LoadBalancer.isAvailable(world.state))
   })
 
+  it("serves again once rules are in force, and does not wake in vain before", () => {
+    const world = serving()
+    world.send({ _tag: "VipsChanged", vips: [vip] })
+    const { endpoint } = world.state
+    world.refuseRules = true
+    world.send(targets(target(2, "172.16.0.12")))
+    world.send({ _tag: "EndpointFailed", call: "call" in endpoint ? endpoint.call : -1, reason: "no" })
+    world.sleep(5_500)
+    assert.isAbove(LoadBalancer.machine.wake(world.state) ?? 0, world.now)
+    world.taken()
+    world.refuseRules = false
+    world.sleep(2_000)
+    assert.include(world.taken(), "serve")
+  })
+
   it("replaces the rules altogether after a failure, a second later", () => {
     const world = serving()
     world.refuseRules = true

@@ -196,12 +196,13 @@ const step = (state: State, event: Event | Machine.Woken, now: Machine.Millis): 
 }
 
 const wake = (state: State): Machine.Millis | undefined => {
-  const { applying, availableAt, closing, endpoint, endpointAt, fastPathAt, kernel, lists, readAt, rulesAt } = state
+  const { applying, availableAt, closing, endpoint, endpointAt, fastPathAt, kernel, lists, readAt, rules, rulesAt } =
+    state
   if (closing) return undefined
   return Machine.earliest(
     Lists.wake(lists),
-    state.rules === undefined ? undefined : availableAt,
-    endpoint._tag === "Absent" ? endpointAt : undefined,
+    rules === undefined ? undefined : availableAt,
+    rules === undefined || endpoint._tag !== "Absent" ? undefined : endpointAt,
     kernel._tag === "Idle" && Lists.isComplete(lists) ? readAt : undefined,
     applying === undefined && Lists.isComplete(lists) ? Machine.earliest(rulesAt, fastPathAt) : undefined
   )

@@ -87,6 +87,16 @@ const regressions: ReadonlyArray<
     ]
   },
   {
+    was: "woke a load balancer without end that could neither serve nor change its rules",
+    profile: "storm",
+    seed: 20_003_525,
+    schedule: [
+      { at: 35_097, fault: { _tag: "Crash", process: "gateway-0", downMs: 24_804 } },
+      { at: 43_489, fault: { _tag: "Set", kind: "gateway", n: 1, present: false } },
+      { at: 60_909, fault: { _tag: "Break", process: "lb-0", forMs: 5_828 } }
+    ]
+  },
+  {
     was: "left VIPs off a connection, as an update that was given up came through later",
     profile: "storm",
     seed: 10_000_119,
